@@ -1,0 +1,73 @@
+# The one door: the same commands here and in CI. Checks never change files; `make fix` does.
+#
+#   make run      first use sets up .venv, then the demo: three servers, kill -9, nothing lost
+#   make test     lint, types, import contracts, then every test
+#   make help     the rest
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.set-up
+LOG    := $(VENV)/set-up.log
+PATHS  := $(wildcard src tests examples benchmarks)
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lint types contracts pytest coverage fix bench clean
+
+help:
+	@echo 'make run         the demo (sets up .venv on first use)'
+	@echo 'make test        lint, types, contracts, all tests'
+	@echo 'make lint        ruff: rules and format      make types      mypy, strict'
+	@echo 'make contracts   which room imports which    make pytest     tests alone (ARGS="-k map")'
+	@echo 'make coverage    tests with branch coverage  make fix        let ruff change files'
+	@echo 'make bench       benchmarks, as JSON         make clean      remove .venv and caches'
+
+run: $(STAMP)
+	@$(BIN)/copycat demo
+
+test: $(STAMP)
+	@$(MAKE) --no-print-directory lint
+	@$(MAKE) --no-print-directory types
+	@$(MAKE) --no-print-directory contracts
+	@$(MAKE) --no-print-directory pytest
+
+lint: $(STAMP)
+	@$(BIN)/ruff check --quiet $(PATHS)
+	@$(BIN)/ruff format --check --quiet $(PATHS) || \
+	    { $(BIN)/ruff format --check $(PATHS); echo 'format: run make fix'; exit 1; }
+
+types: $(STAMP)
+	@$(BIN)/mypy
+
+contracts: $(STAMP)
+	@$(BIN)/lint-imports --no-logo --no-cache
+
+pytest: $(STAMP)
+	@$(BIN)/python -m pytest $(ARGS)
+
+coverage: $(STAMP)
+	@$(BIN)/coverage run -m pytest $(ARGS) && $(BIN)/coverage report
+
+fix: $(STAMP)
+	@$(BIN)/ruff check --fix $(PATHS); $(BIN)/ruff format $(PATHS)
+
+bench: $(STAMP)
+	@set -e; found=; for file in benchmarks/[a-z]*.py; do \
+	    [ -e "$$file" ] || continue; found=1; $(BIN)/python "$$file" $(ARGS); \
+	done; [ -n "$$found" ] || echo 'no benchmarks yet'
+
+clean:
+	@rm -rf $(VENV) .set-up.log build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage htmlcov
+	@find src tests examples benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+
+# Remade when what it is made from changes. Set-up says one line; its log is printed only when it fails.
+$(STAMP): requirements-dev.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	    echo "Copycat needs Python 3.11 or later; '$(PYTHON)' is: $$($(PYTHON) --version 2>&1)." >&2; \
+	    echo "Name another with: make PYTHON=python3.11 $(MAKECMDGOALS)" >&2; exit 1; }
+	@printf ' setting up .venv (first time only) ............ '
+	@{ $(PYTHON) -m venv $(VENV) \
+	    && $(BIN)/python -m pip install --disable-pip-version-check -r requirements-dev.lock \
+	    && $(BIN)/python -m pip install --disable-pip-version-check --no-deps --no-build-isolation -e . ; } \
+	    > .set-up.log 2>&1 || { echo failed; cat .set-up.log >&2; exit 1; }
+	@mv .set-up.log $(LOG) && touch $@ && echo done

@@ -1,0 +1,1 @@
+"""Raft: consensus, sessions and state machines, usable without the resource layer."""

@@ -1,0 +1,1 @@
+"""A client's session: operations in order, exactly once, across servers."""

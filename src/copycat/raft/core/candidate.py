@@ -1,0 +1,105 @@
+"""What a candidate does: first asks whether it would win (the poll), then asks to be elected.
+
+The poll changes nothing at anyone, so a member that was cut off does not raise terms when it returns. Requests for
+votes leave only once the candidate's own vote is durable.
+
+Source: Raft dissertation §3.4, §9.6; protocol §3.1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from copycat.raft.core import follower, leader
+from copycat.raft.core.quorum import majority
+from copycat.raft.protocol.messages import Append, PollRequest, PollResponse, VoteRequest, VoteResponse
+
+if TYPE_CHECKING:
+    from copycat.raft.core.raft import Raft
+
+
+@dataclass(slots=True, kw_only=True)
+class Candidate:
+    """Grants are counted by member, so a repeated answer counts once."""
+
+    name: str = "candidate"
+    deadline_ms: int
+    polling: bool
+    granted: set[str] = field(default_factory=set)
+
+
+def poll(raft: Raft) -> None:
+    """Ask everyone whether an election in the next term would be won."""
+    raft.become(Candidate(deadline_ms=raft.now + raft.election_timeout(), polling=True, granted={raft.member_id}))
+    request = PollRequest(term=raft.term + 1, last_index=raft.log.last_index, last_term=raft.log.last_term)
+    for member in raft.others:
+        raft.send(member, request)
+    if majority(len(raft.voters)) == 1:
+        elect(raft)
+
+
+def elect(raft: Raft) -> None:
+    """Campaign: the next term, a vote for oneself, and once that is durable the requests."""
+    raft.campaign()
+    raft.become(Candidate(deadline_ms=raft.now + raft.election_timeout(), polling=False))
+
+
+def on_deadline(raft: Raft, role: Candidate) -> None:
+    """Not decided in time: poll again, so that a member nobody can hear does not raise terms."""
+    poll(raft)
+
+
+def on_persisted(raft: Raft, role: Candidate) -> None:
+    """The candidate's own vote is durable: it counts, and the others may be asked."""
+    if role.polling or raft.persisted_vote != raft.member_id:
+        return
+    role.granted.add(raft.member_id)
+    request = VoteRequest(term=raft.term, last_index=raft.log.last_index, last_term=raft.log.last_term)
+    for member in raft.others:
+        raft.send(member, request)
+    win(raft, role)
+
+
+def on_poll_response(raft: Raft, role: Candidate, member: str, response: PollResponse) -> None:
+    if role.polling and response.granted and response.proposed == raft.term + 1 and member in raft.others:
+        role.granted.add(member)
+        if len(role.granted) >= majority(len(raft.voters)):
+            elect(raft)
+
+
+def on_vote_response(raft: Raft, role: Candidate, member: str, response: VoteResponse) -> None:
+    if not role.polling and response.granted and response.term == raft.term and member in raft.others:
+        role.granted.add(member)
+        win(raft, role)
+
+
+def win(raft: Raft, role: Candidate) -> None:
+    """Lead once a majority has voted, the candidate's own durable vote among it."""
+    if raft.member_id in role.granted and len(role.granted) >= majority(len(raft.voters)):
+        leader.lead(raft)
+
+
+def on_append(raft: Raft, role: Candidate, member: str, request: Append) -> None:
+    """Somebody else leads this term: follow."""
+    if request.term < raft.term:
+        raft.send(member, follower.refusal(raft, request, raft.log.last_index))
+        return
+    following = follower.enter(raft)
+    raft.become(following)
+    follower.on_append(raft, following, member, request)
+
+
+def on_flushed(raft: Raft, role: Candidate) -> None:
+    """Nothing to vouch for to anyone."""
+
+
+def on_unreachable(raft: Raft, role: Candidate, member: str) -> None:
+    """A dead member cannot answer; the deadline covers that."""
+
+
+def finish(raft: Raft, role: Candidate) -> None:
+    """Nothing is coalesced."""
+
+
+HANDLERS = {Append: on_append, PollResponse: on_poll_response, VoteResponse: on_vote_response}

@@ -1,0 +1,43 @@
+"""The settings of consensus."""
+
+from dataclasses import dataclass
+
+from copycat.errors import ConfigurationError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RaftConfig:
+    """Times in milliseconds, sizes in bytes. Raises ConfigurationError when the times contradict each other.
+
+    election_timeout_ms: a follower campaigns after a random 1 to 2 times this without its leader; a leader that
+        hears no majority for this long steps down. Too small for the network or the disk: needless elections.
+    heartbeat_ms: how often an idle leader speaks.
+    lease_ms: the promise asked of followers, more than two heartbeats and less than the election timeout.
+    inflight_bytes_max: what may be on the way to one member before its answers come back.
+    append_bytes_max: the most one append carries; a larger block still goes alone.
+    """
+
+    election_timeout_ms: int = 500
+    heartbeat_ms: int = 100
+    lease_ms: int = 250
+    inflight_bytes_max: int = 8 << 20
+    append_bytes_max: int = 1 << 20
+
+    def __post_init__(self) -> None:
+        if not 0 < self.heartbeat_ms < self.election_timeout_ms:
+            raise ConfigurationError(
+                f"the heartbeat ({self.heartbeat_ms} ms) must be positive and below the election timeout "
+                f"({self.election_timeout_ms} ms)"
+            )
+        if not 2 * self.heartbeat_ms < self.lease_ms < self.election_timeout_ms:
+            raise ConfigurationError(
+                f"the lease ({self.lease_ms} ms) must be more than two heartbeats ({2 * self.heartbeat_ms} ms) and "
+                f"less than the election timeout ({self.election_timeout_ms} ms)"
+            )
+        if self.inflight_bytes_max <= 0 or self.append_bytes_max <= 0:
+            raise ConfigurationError("inflight_bytes_max and append_bytes_max must be positive")
+
+    @property
+    def freshness_ms(self) -> int:
+        """How old a follower's knowledge of the commit index may be when it answers a SERIALIZABLE read."""
+        return 2 * self.heartbeat_ms

@@ -1,0 +1,108 @@
+"""What must hold of a member's state after every step, and of every change of it.
+
+`Watch` checks one member step by step; `ClusterWatch` sees all members at once, as only a test can. Names and numbers
+follow the reliability page's list of invariants.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from copycat.errors import check
+from copycat.raft.core.candidate import Candidate
+from copycat.raft.core.effects import Effect, Send, Store, Truncate
+from copycat.raft.core.leader import Leader
+from copycat.raft.core.quorum import majority
+from copycat.raft.core.raft import Raft
+from copycat.raft.protocol.messages import AppendResponse, VoteRequest, VoteResponse
+
+
+@dataclass(slots=True)
+class Watch:
+    """Compares a member with what it was a step ago."""
+
+    term: int = 0
+    vote: str = ""
+    commit_index: int = 0
+    applied_index: int = 0
+    log_time: int = 0
+    match: dict[str, int] = field(default_factory=dict)
+
+    def check(self, raft: Raft, effects: Iterable[Effect]) -> None:
+        """Raise InvariantError when state, change of state or an effect is impossible."""
+        check(raft.term >= self.term, "2: a term fell", self.term, raft.term)
+        if raft.term == self.term:
+            check(self.vote in ("", raft.vote), "2: a vote changed within its term", raft.term, self.vote, raft.vote)
+        check(raft.commit_index >= self.commit_index, "8: the commit index fell", self.commit_index, raft.commit_index)
+        check(raft.applied_index >= self.applied_index, "8: the applied index fell", raft.applied_index)
+        check(
+            raft.applied_index <= raft.commit_index <= raft.log.last_index, "8: applied, commit and last out of order"
+        )
+        check(raft.durable_index <= raft.log.last_index, "7: durable beyond the log", raft.durable_index)
+        check(raft.log_time >= self.log_time, "24: log time fell", self.log_time, raft.log_time)
+        check(raft.persisted_term <= raft.term, "2: a term was persisted before it was entered")
+        if isinstance(raft.role, Leader):
+            self._check_leader(raft, raft.role)
+        else:
+            self.match = {}
+            check(
+                not any(type(effect) is Store for effect in effects) or raft.role.name != "passive", "passives propose"
+            )
+        if isinstance(raft.role, Candidate) and not raft.role.polling:
+            check(raft.vote == raft.member_id, "a candidate votes for itself", raft.vote)
+        for effect in effects:
+            self._check_effect(raft, effect)
+        self.term, self.vote = raft.term, raft.vote
+        self.commit_index, self.applied_index, self.log_time = raft.commit_index, raft.applied_index, raft.log_time
+
+    def _check_leader(self, raft: Raft, role: Leader) -> None:
+        check(raft.leader == raft.member_id, "a leader knows itself", raft.leader)
+        for member, progress in role.members.items():
+            check(progress.match_index >= self.match.get(member, 0), "7: a match index fell", member)
+            check(progress.next_index > progress.match_index, "next must stay above match", member)
+            check(progress.match_index <= raft.log.last_index, "7: match beyond the log", member)
+            self.match[member] = progress.match_index
+        if raft.commit_index >= role.first_index:
+            holders = 1 if raft.durable_index >= raft.commit_index else 0
+            holders += sum(progress.match_index >= raft.commit_index for progress in role.members.values())
+            check(holders >= majority(len(raft.voters)), "5: committed without a durable majority", raft.commit_index)
+
+    def _check_effect(self, raft: Raft, effect: Effect) -> None:
+        if isinstance(effect, Truncate):
+            check(effect.index >= self.commit_index, "5: a committed entry was truncated", effect.index)
+        elif isinstance(effect, Send):
+            message = effect.message
+            if isinstance(message, VoteRequest | VoteResponse) and getattr(message, "granted", True):
+                check(raft.persisted_term >= message.term, "2: a vote left before it was durable", message)
+            elif isinstance(message, AppendResponse) and message.accepted:
+                check(message.match_index <= raft.durable_index, "7: vouched before the flush", message)
+                check(raft.persisted_term >= message.term, "2: an answer left before its term was durable", message)
+
+
+@dataclass(slots=True)
+class ClusterWatch:
+    """Remembers, over the life of a test, who led each term, who voted for whom, and what was committed."""
+
+    leaders: dict[int, str] = field(default_factory=dict)
+    votes: dict[tuple[str, int], str] = field(default_factory=dict)
+    committed: dict[int, tuple[int, int]] = field(default_factory=dict)  # end of a block -> (term, chain)
+    commit_index: int = 0
+
+    def check(self, raft: Raft, effects: Iterable[Effect]) -> None:
+        """1: one leader a term; 2: one vote a term; 4, 5, 6: what is committed stands in each later leader's log."""
+        if isinstance(raft.role, Leader):
+            known = self.leaders.setdefault(raft.term, raft.member_id)
+            check(known == raft.member_id, "1: two leaders in a term", raft.term, known, raft.member_id)
+            if raft.term == max(self.leaders):
+                for index, (term, chain) in self.committed.items():
+                    check(raft.log.term_at(index) == term, "5: a leader lacks a committed entry", index)
+                    check(raft.log.chain_at(index) == chain, "4: a leader holds another entry", index)
+        for effect in effects:
+            if isinstance(effect, Send) and isinstance(effect.message, VoteResponse) and effect.message.granted:
+                known = self.votes.setdefault((raft.member_id, effect.message.term), effect.member)
+                check(known == effect.member, "2: two votes in a term", raft.member_id, effect.message.term)
+        if raft.commit_index > self.commit_index or raft.commit_index not in self.committed:
+            end = raft.log.boundary_at_or_below(raft.commit_index)
+            position = (raft.log.term_at(end) or 0, raft.log.chain_at(end) or 0)
+            known_position = self.committed.setdefault(end, position)
+            check(known_position == position, "6: two members committed different entries", end)
+            self.commit_index = max(self.commit_index, end)

@@ -1,0 +1,276 @@
+"""What a leader does: appends, replicates, commits what a majority holds on disk, and knows when it no longer leads.
+
+Once a turn, in `finish`, it sends each member what is new. Every sending belongs to a *round*; an answer to a round
+says that its member still followed this leader when the round was sent. Reads, leases and the leader's own right to
+stay rest on the send times of answered rounds, never on when answers came: an answer may have waited in a socket.
+
+Source: Raft dissertation §3.5, §3.6.2, §6.4; protocol §3.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from copycat.errors import check
+from copycat.raft.core import follower
+from copycat.raft.core.effects import ReadReady, ReadRefused, Replicate
+from copycat.raft.core.progress import Progress
+from copycat.raft.core.quorum import agreed
+from copycat.raft.protocol.entries import BlockKind
+from copycat.raft.protocol.messages import Append, AppendResponse
+
+if TYPE_CHECKING:
+    from copycat.raft.core.events import Proposed
+    from copycat.raft.core.raft import Raft
+
+# A lease is trusted for this share of what was promised: clocks may drift by a fifth within it (protocol §3.4).
+LEASE_SHARE = 0.8
+
+
+@dataclass(slots=True, kw_only=True)
+class Leader:
+    """`first_index` is the leader's first own entry: before it is applied, neither commands nor reads are served."""
+
+    name: str = "leader"
+    deadline_ms: int
+    first_index: int
+    members: dict[str, Progress]
+    time_base: int  # log time runs on from here ...
+    time_from: int  # ... at this reading of the leader's clock
+    elected_ms: int
+    heartbeat_ms: int
+    round: int = 0
+    sent: deque[tuple[int, int]] = field(default_factory=deque)  # (round, send time), oldest first
+    reads: list[object] = field(default_factory=list)  # arrived since the last round was sent
+    waiting: deque[tuple[int, int, list[object]]] = field(default_factory=deque)  # (round, index, reads)
+
+
+def lead(raft: Raft) -> None:
+    """Start leading: an entry of one's own, at once, so that the commit index of the term becomes known."""
+    raft.leader = raft.member_id
+    silence = max(raft.now - raft.heard_at, 0)
+    role = Leader(
+        deadline_ms=raft.now,
+        first_index=raft.log.last_index + 1,
+        members={
+            member: Progress(next_index=raft.log.last_index + 1, contact_ms=raft.now, reachable=member not in raft.dead)
+            for member in raft.others
+        },
+        time_base=raft.log_time + silence,
+        time_from=raft.now,
+        elected_ms=raft.now,
+        heartbeat_ms=raft.now,
+    )
+    raft.become(role)
+    append(raft, role, BlockKind.INITIALIZE, 1, raft.configuration)
+
+
+def leave(raft: Raft, role: Leader) -> None:
+    """Let go of what only a leader can answer. Commands already appended are not refused: their fate is open."""
+    raft.heard_at = raft.now
+    tokens = [*role.reads, *(token for _, _, tokens in role.waiting for token in tokens)]
+    if tokens:
+        raft.effects.append(ReadRefused(tokens))
+
+
+def propose(raft: Raft, role: Leader, event: Proposed) -> None:
+    append(raft, role, BlockKind.ITEMS, event.count, event.body)
+
+
+def append(raft: Raft, role: Leader, kind: int, count: int, body: bytes) -> None:
+    """Stamp log time and append; time never falls and runs with this leader's clock (protocol §4.1)."""
+    raft.log_time = max(raft.log_time, role.time_base + raft.now - role.time_from)
+    raft.store(kind, count, body)
+
+
+def read(raft: Raft, role: Leader, token: object) -> None:
+    """Hold a linearizable read until a round sent from now on is confirmed."""
+    role.reads.append(token)
+
+
+# -- contact with the majority ---------------------------------------------------------------------------------------
+
+
+def contact_ms(raft: Raft, role: Leader) -> int:
+    """The send time of the latest round that a majority, this leader included, has acknowledged."""
+    return agreed([raft.now, *(progress.contact_ms for progress in role.members.values())])
+
+
+def lease_until(raft: Raft, role: Leader) -> int:
+    """Until when a lease read may be answered without asking anyone (protocol §3.4)."""
+    return contact_ms(raft, role) + int(LEASE_SHARE * raft.config.lease_ms)
+
+
+def on_deadline(raft: Raft, role: Leader) -> None:
+    """Step down when no majority was in contact, or the own disk has stood still, for an election timeout."""
+    limit = raft.config.election_timeout_ms
+    if raft.disk_stalled or raft.now - contact_ms(raft, role) > limit:
+        raft.leader = None
+        raft.become(follower.enter(raft))
+
+
+def on_append_response(raft: Raft, role: Leader, member: str, response: AppendResponse) -> None:
+    """Believe an answer for the round it names and for the index it vouches for; late answers change nothing."""
+    progress = role.members.get(member)
+    if progress is None or response.term < raft.term:
+        return
+    acknowledge_round(role, progress, response.round)
+    progress.echo_ms = max(progress.echo_ms, response.sent_ms)
+    if response.accepted:
+        check(response.match_index <= raft.log.last_index, "a member vouches for entries nobody sent", member)
+        progress.matched(response.match_index)
+        progress.pipeline()
+    elif response.hint_index + 1 < progress.next_index or progress.probing:
+        hint = min(response.hint_index, progress.next_index - 1 if not progress.probing else response.hint_index)
+        progress.probe(raft.log.boundary_at_or_below(min(hint, raft.log.last_index)) + 1)
+
+
+def acknowledge_round(role: Leader, progress: Progress, answered: int) -> None:
+    if answered <= progress.acknowledged_round:
+        return
+    progress.acknowledged_round = answered
+    for number, sent_ms in reversed(role.sent):
+        if number <= answered:
+            progress.contact_ms = max(progress.contact_ms, sent_ms)
+            break
+
+
+def on_reachable(raft: Raft, role: Leader, member: str) -> None:
+    """A fresh link: whatever was on the old one may be lost, so probe, at once."""
+    progress = role.members.get(member)
+    if progress is not None:
+        progress.reachable = True
+        progress.probe(progress.next_index if progress.probing else progress.match_index + 1)
+        role.heartbeat_ms = raft.now
+
+
+def on_unreachable(raft: Raft, role: Leader, member: str) -> None:
+    progress = role.members.get(member)
+    if progress is not None:
+        progress.reachable = False
+        progress.probe(progress.match_index + 1 if not progress.probing else progress.next_index)
+
+
+def on_flushed(raft: Raft, role: Leader) -> None:
+    """Counted once, in `finish`."""
+
+
+def on_persisted(raft: Raft, role: Leader) -> None:
+    """A leader's term and vote were durable before it led."""
+
+
+# -- once a turn -----------------------------------------------------------------------------------------------------
+
+
+def finish(raft: Raft, role: Leader) -> None:
+    """Commit, release reads, and tell each member what is new; then decide when to wake."""
+    advance(raft, role)
+    release(raft, role)
+    due = raft.now >= role.heartbeat_ms
+    confirm = due or bool(role.reads)
+    news = [m for m, p in role.members.items() if p.reachable and (confirm or has_news(raft, p))]
+    if news or confirm:
+        role.round += 1
+        role.sent.append((role.round, raft.now))
+        forget_rounds(raft, role)
+    if role.reads:
+        role.waiting.append((role.round, raft.commit_index, role.reads))
+        role.reads = []
+    if due:
+        role.heartbeat_ms = raft.now + raft.config.heartbeat_ms
+    for member in news:
+        replicate(raft, role, member, confirm, due)
+    release(raft, role)  # a single member is its own majority
+    limit = raft.config.election_timeout_ms + 1
+    role.deadline_ms = min(role.heartbeat_ms, contact_ms(raft, role) + limit)
+    if raft.flush_since is not None:
+        role.deadline_ms = min(role.deadline_ms, raft.flush_since + limit)
+
+
+def advance(raft: Raft, role: Leader) -> None:
+    """Commit the highest entry of this term that a majority holds durably; earlier terms follow with it.
+
+    Source: Raft dissertation §3.6.2 (never commit an earlier term's entry by counting).
+    """
+    index = agreed([raft.durable_index, *(progress.match_index for progress in role.members.values())])
+    if index > raft.commit_index and index >= role.first_index:
+        raft.commit(index)
+
+
+def release(raft: Raft, role: Leader) -> None:
+    """Hand out the reads whose round a majority has confirmed."""
+    confirmed = agreed([role.round, *(progress.acknowledged_round for progress in role.members.values())])
+    while role.waiting and role.waiting[0][0] <= confirmed:
+        _, index, tokens = role.waiting.popleft()
+        raft.effects.append(ReadReady(tokens, index))
+
+
+def forget_rounds(raft: Raft, role: Leader) -> None:
+    """Keep the send times of an election timeout: older ones prove nothing any more."""
+    oldest = raft.now - raft.config.election_timeout_ms
+    while len(role.sent) > 1 and role.sent[0][1] < oldest:
+        role.sent.popleft()
+
+
+def has_news(raft: Raft, progress: Progress) -> bool:
+    """Whether there are blocks to send, or a commit index a follower has not heard."""
+    if progress.probing and progress.probe_sent:
+        return False
+    if progress.next_index <= raft.log.last_index:
+        return progress.inflight_bytes < raft.config.inflight_bytes_max
+    return progress.told_commit < raft.commit_index
+
+
+def replicate(raft: Raft, role: Leader, member: str, confirm: bool, due: bool) -> None:
+    """Send one member what fits in flight, in appends of bounded size; or a heartbeat, if there is nothing."""
+    progress = role.members[member]
+    if progress.probing and due:
+        progress.probe(progress.next_index)  # the last probe may be lost
+    first = progress.next_index
+    sent_any = False
+    while not sent_any or (
+        not progress.probing
+        and first <= raft.log.last_index
+        and progress.inflight_bytes < raft.config.inflight_bytes_max
+    ):
+        previous = first - 1
+        room = not (progress.probing and progress.probe_sent)
+        if room and first <= raft.log.last_index and progress.inflight_bytes < raft.config.inflight_bytes_max:
+            last, size = raft.log.run(first, raft.config.append_bytes_max)
+            progress.sent(last, size)
+        else:
+            last = previous
+        previous_term, previous_chain = raft.log.term_at(previous), raft.log.chain_at(previous)
+        check(previous_term is not None and previous_chain is not None, "an append must follow a block", previous)
+        raft.effects.append(
+            Replicate(
+                member=member,
+                term=raft.term,
+                previous_index=previous,
+                previous_term=previous_term or 0,
+                previous_chain=previous_chain or 0,
+                first_index=first,
+                last_index=last,
+                commit_index=raft.commit_index,
+                log_index=raft.log.last_index,
+                round=role.round,
+                lease_ms=raft.config.lease_ms,
+                echo_ms=progress.echo_ms,
+                confirm=confirm,
+                settled=raft.commit_index >= role.first_index,
+            )
+        )
+        sent_any = True
+        first = last + 1
+    progress.told_commit = raft.commit_index
+
+
+def on_append(raft: Raft, role: Leader, member: str, request: Append) -> None:
+    """Another leader in this very term would break election safety; an older one is told of this term."""
+    check(request.term < raft.term, "two leaders in one term", raft.term, raft.member_id, member)
+    raft.send(member, follower.refusal(raft, request, raft.log.last_index))
+
+
+HANDLERS = {Append: on_append, AppendResponse: on_append_response}

@@ -1,0 +1,1 @@
+"""Applying committed entries: sessions, results, timers. Pure, like the core."""

@@ -1,0 +1,69 @@
+"""What a block of the log holds: items, each one session's batch or one internal entry.
+
+A block's body is a run of items; an item is a fixed header and an opaque blob. Forwarders and leaders read only
+headers; blobs are opened at apply. An item occupies `count` consecutive indices, the commands of a batch one each.
+
+Source: protocol §1.1, §5.1; hotpath "Batch".
+"""
+
+import enum
+from collections.abc import Iterator
+from dataclasses import dataclass
+from struct import Struct
+
+from copycat.errors import ProtocolError
+
+
+class BlockKind(enum.IntEnum):
+    """What a block holds. Ids are never reused; an unknown one halts the member (protocol §5.7)."""
+
+    INITIALIZE = 1  # a new leader's first entry: its body is the configuration in force
+    ITEMS = 2  # a turn's items
+
+
+class ItemKind(enum.IntEnum):
+    """What one item is. Ids are never reused; an unknown one halts the member (protocol §5.7)."""
+
+    COMMANDS = 1  # a session's batch: session, first sequence, ack, count and the commands' blob
+    REGISTER = 2  # session 0; the blob is nonce, secret and timeout
+    KEEP_ALIVE = 3  # session 0; the blob is a run of (session, ack, event ack)
+    UNREGISTER = 4  # the session's own orderly end; the ack field is unused
+    EXPIRE = 5  # proposed by the leader; the ack field carries the last activity index it knew
+    TICK = 6  # time passes: fires due timers when nothing else is appended
+
+
+ITEM = Struct("<BQQQII")  # kind, session, first sequence, ack, count, blob length
+ITEM_BYTES = ITEM.size
+KEEP_ALIVE = Struct("<QQQ")  # session, ack, event ack
+REGISTER = Struct("<16s16sI")  # nonce, secret, timeout in milliseconds
+
+
+@dataclass(slots=True)
+class Item:
+    """One item of a block, its blob still closed."""
+
+    kind: int
+    session: int
+    sequence: int
+    ack: int
+    count: int
+    blob: bytes
+
+
+def pack_item(kind: int, session: int, sequence: int, ack: int, count: int, blob: bytes) -> bytes:
+    """The bytes of one item."""
+    return ITEM.pack(kind, session, sequence, ack, count, len(blob)) + blob
+
+
+def iterate_items(body: bytes) -> Iterator[Item]:
+    """The items of a block's body, in order. Raises ProtocolError when a header does not fit its body."""
+    at, end = 0, len(body)
+    while at < end:
+        if end - at < ITEM_BYTES:
+            raise ProtocolError(f"an item header needs {ITEM_BYTES} bytes, {end - at} are left")
+        kind, session, sequence, ack, count, length = ITEM.unpack_from(body, at)
+        at += ITEM_BYTES
+        if length > end - at:
+            raise ProtocolError(f"an item names a blob of {length} bytes, {end - at} are left")
+        yield Item(kind, session, sequence, ack, count, body[at : at + length])
+        at += length

@@ -1,0 +1,106 @@
+"""What servers say to each other about consensus.
+
+Plain dataclasses, one per turn and member at most, so that the pure core can make and read them; `wire` gives them
+bytes. `Append` names blocks by their heads; the records travel beside it.
+
+Source: Raft dissertation §3, §4.2.3, §6.4, §9.6; protocol §3.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+
+class BlockHead(Protocol):
+    """What the core may know of a block: where it stands, never what it holds. See `io.storage.Block`."""
+
+    first_index: int
+    count: int
+    term: int
+    kind: int
+    time: int
+    chain_before: int
+    chain: int
+
+    @property
+    def last_index(self) -> int: ...
+
+    @property
+    def size(self) -> int: ...
+
+
+@dataclass(slots=True, kw_only=True)
+class PollRequest:
+    """Would you vote for me in `term`? Changes nothing at either side (pre-vote)."""
+
+    term: int  # the term the sender would campaign in: its own plus one
+    last_index: int
+    last_term: int
+
+
+@dataclass(slots=True, kw_only=True)
+class PollResponse:
+    """`term` is the responder's own; `proposed` repeats the poll's term so that late answers are recognised."""
+
+    term: int
+    proposed: int
+    granted: bool
+
+
+@dataclass(slots=True, kw_only=True)
+class VoteRequest:
+    """Vote for me in `term`: sent only after the candidate's own vote is durable."""
+
+    term: int
+    last_index: int
+    last_term: int
+
+
+@dataclass(slots=True, kw_only=True)
+class VoteResponse:
+    """Sent only after the vote is durable."""
+
+    term: int
+    granted: bool
+
+
+@dataclass(slots=True, kw_only=True)
+class Append:
+    """The leader's blocks after a position, or none: then a heartbeat.
+
+    `confirm` asks for an answer at once, before any flush: it confirms leadership and freshness.
+    `lease_ms` is the promise asked for: no votes and no higher terms for so long after accepting this.
+    `echo_ms` returns the follower's own clock from its latest answer (protocol §3.6).
+    `settled` says that the leader has committed in its own term, so `last_index` bounds what a refilled member needs.
+    """
+
+    term: int
+    previous_index: int
+    previous_term: int
+    previous_chain: int
+    commit_index: int
+    last_index: int  # the leader's own, at sending
+    round: int
+    lease_ms: int
+    echo_ms: int
+    confirm: bool
+    settled: bool
+    blocks: Sequence[BlockHead] = field(default_factory=list)
+
+
+@dataclass(slots=True, kw_only=True)
+class AppendResponse:
+    """`accepted` vouches for the round; `match_index` vouches for what is verified *and durable*, so it may lag.
+
+    When refused, the leader goes on from `hint_index`, the highest index that may still agree.
+    """
+
+    term: int
+    round: int
+    accepted: bool
+    match_index: int
+    hint_index: int
+    sent_ms: int  # the follower's clock, to be echoed
+
+
+Message = PollRequest | PollResponse | VoteRequest | VoteResponse | Append | AppendResponse

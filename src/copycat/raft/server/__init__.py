@@ -1,0 +1,1 @@
+"""One member at work: the driver that turns events into effects done."""

@@ -1,0 +1,1 @@
+"""Tests of Copycat; the folders mirror src/copycat."""

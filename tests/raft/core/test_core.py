@@ -1,0 +1,196 @@
+"""The core as a cluster of pure functions: elections, replication, reads, step-down, faults. Virtual time, seeded."""
+
+import pytest
+
+from copycat.raft.core.events import Received
+from copycat.raft.protocol.messages import VoteRequest
+from tests.raft.core.cluster import CoreCluster
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 5])
+def test_a_cluster_of_any_size_elects_one_leader_and_commits(size: int) -> None:
+    cluster = CoreCluster(size, seed=size)
+    leader = cluster.elect()
+    cluster.propose(leader, b"one")
+    cluster.run(500)
+    assert all(cluster.bodies(name) == [b"one"] for name in cluster.names)
+    assert all(b"one" in node.acknowledged for node in cluster.nodes.values())
+
+
+@pytest.mark.parametrize(("size", "tolerated"), [(1, 0), (2, 0), (3, 1), (4, 1), (5, 2)])
+def test_a_cluster_survives_a_minority_of_deaths_and_acknowledges_nothing_beyond(size: int, tolerated: int) -> None:
+    cluster = CoreCluster(size, seed=size)
+    leader = cluster.elect()
+    others = [name for name in cluster.names if name != leader]
+    for name in others[:tolerated]:
+        cluster.kill(name)
+    cluster.propose(leader, b"kept")
+    cluster.run(300)
+    assert b"kept" in cluster.nodes[leader].acknowledged
+    if size == 1:
+        return
+    cluster.kill(others[tolerated])
+    cluster.propose(leader, b"lost")
+    cluster.run(5_000)
+    assert b"lost" not in cluster.nodes[leader].acknowledged
+    assert not cluster.nodes[leader].raft.is_leader  # type: ignore[union-attr]  # it is alive, see above
+
+
+def test_a_new_leader_takes_over_when_the_leader_dies_and_keeps_what_was_committed() -> None:
+    cluster = CoreCluster(3, seed=7)
+    first = cluster.elect()
+    cluster.propose(first, b"kept")
+    cluster.run(300)
+    cluster.kill(first)
+    second = cluster.elect()
+    assert second != first
+    assert b"kept" in cluster.bodies(second)
+
+
+def test_an_isolated_leader_steps_down_and_its_uncommitted_tail_is_replaced_on_return() -> None:
+    cluster = CoreCluster(3, seed=3)
+    old = cluster.elect()
+    cluster.isolate(old)
+    cluster.propose(old, b"never")
+    cluster.run(3_000)
+    assert not cluster.nodes[old].raft.is_leader  # type: ignore[union-attr]  # alive
+    new = cluster.leader()
+    assert new is not None
+    cluster.propose(new, b"kept")
+    cluster.heal()
+    cluster.run(2_000)
+    assert cluster.bodies(old) == cluster.bodies(new) == [b"kept"]
+
+
+def test_a_member_returning_from_isolation_does_not_depose_the_leader() -> None:
+    cluster = CoreCluster(3, seed=11)
+    leader = cluster.elect()
+    term = cluster.nodes[leader].raft.term  # type: ignore[union-attr]  # alive
+    away = next(name for name in cluster.names if name != leader)
+    cluster.isolate(away)
+    cluster.run(5_000)
+    cluster.heal()
+    cluster.run(3_000)
+    assert cluster.leader() == leader
+    assert cluster.nodes[leader].raft.term == term  # type: ignore[union-attr]  # alive
+
+
+def test_a_promised_member_ignores_a_higher_term_from_a_candidate() -> None:
+    cluster = CoreCluster(3, seed=5)
+    leader = cluster.elect()
+    cluster.run(300)
+    follower, other = (name for name in cluster.names if name != leader)
+    raft = cluster.nodes[follower].raft
+    assert raft is not None
+    assert raft.promised
+    term = raft.term
+    cluster.step(follower, [Received(other, VoteRequest(term=term + 5, last_index=10**6, last_term=term + 4))])
+    assert raft.term == term
+
+
+def test_a_read_is_released_only_by_a_round_sent_after_it_arrived() -> None:
+    cluster = CoreCluster(3, seed=2)
+    leader = cluster.elect()
+    cluster.read(leader, "r")
+    assert cluster.nodes[leader].reads_ready == []
+    cluster.run(50)
+    assert [token for token, _ in cluster.nodes[leader].reads_ready] == ["r"]
+
+
+def test_an_isolated_leader_answers_no_linearizable_read() -> None:
+    cluster = CoreCluster(3, seed=2)
+    leader = cluster.elect()
+    cluster.isolate(leader)
+    cluster.read(leader, "r")
+    cluster.run(3_000)
+    assert cluster.nodes[leader].reads_ready == []
+    assert cluster.nodes[leader].reads_refused == ["r"]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_leader_paused_past_its_timeout_answers_no_read_with_the_input_that_waited(seed: int) -> None:
+    cluster = CoreCluster(3, seed=seed)
+    old = cluster.elect()
+    cluster.read(old, "before")
+    cluster.nodes[old].paused = []
+    cluster.run(2_000)
+    ready = list(cluster.nodes[old].reads_ready)
+    cluster.resume(old)
+    assert cluster.nodes[old].reads_ready == ready
+    assert not cluster.nodes[old].raft.is_leader  # type: ignore[union-attr]  # alive
+
+
+def test_nothing_is_acknowledged_before_a_majority_has_flushed() -> None:
+    cluster = CoreCluster(3, seed=4)
+    leader = cluster.elect()
+    slow = [leader, next(name for name in cluster.names if name != leader)]
+    for name in slow:
+        cluster.nodes[name].flush_ms = (300, 300)
+    cluster.propose(leader, b"slow")
+    cluster.run(290)
+    assert b"slow" not in cluster.nodes[leader].acknowledged
+    cluster.run(100)
+    assert b"slow" in cluster.nodes[leader].acknowledged
+
+
+def test_a_slow_disk_on_one_follower_delays_nothing() -> None:
+    cluster = CoreCluster(3, seed=4)
+    leader = cluster.elect()
+    cluster.nodes[next(name for name in cluster.names if name != leader)].flush_ms = (300, 300)
+    cluster.propose(leader, b"fast")
+    cluster.run(60)
+    assert b"fast" in cluster.nodes[leader].acknowledged
+
+
+def test_a_leader_whose_disk_stands_still_steps_down_for_good() -> None:
+    cluster = CoreCluster(3, seed=9)
+    leader = cluster.elect()
+    cluster.nodes[leader].flush_ms = (60_000, 60_000)
+    cluster.propose(leader, b"stuck")
+    cluster.run(1_500)
+    assert not cluster.nodes[leader].raft.is_leader  # type: ignore[union-attr]  # alive
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_random_faults_never_break_an_invariant_and_the_cluster_recovers(seed: int) -> None:
+    """Crashes, cuts, losses and slow disks at random, then calm: everyone must hold what was acknowledged."""
+    cluster = CoreCluster((3, 3, 5, 4, 2)[seed % 5], seed=seed)
+    draw = cluster.random
+    acknowledged: set[bytes] = set()
+    for step in range(120):
+        cluster.run(draw.randint(1, 120))
+        dice = draw.random()
+        name = draw.choice(cluster.names)
+        if dice < 0.08:
+            cluster.kill(name)
+        elif dice < 0.2:
+            for each in cluster.names:
+                if cluster.nodes[each].raft is None:
+                    cluster.start(each)
+        elif dice < 0.25:
+            cluster.isolate(name)
+        elif dice < 0.28:
+            cluster.cut.add((name, draw.choice(cluster.names)))
+        elif dice < 0.36:
+            cluster.heal()
+        elif dice < 0.4:
+            cluster.loss = draw.choice([0.0, 0.1, 0.3])
+        elif dice < 0.43:
+            cluster.nodes[name].flush_ms = draw.choice([(1, 3), (20, 300)])
+        else:
+            for each in cluster.names:
+                if cluster.nodes[each].raft is not None:
+                    cluster.propose(each, f"{each}{step}".encode(), draw.randint(1, 4))
+        for node in cluster.nodes.values():
+            acknowledged.update(node.acknowledged)
+    cluster.heal()
+    cluster.loss = 0.0
+    for each in cluster.names:
+        cluster.nodes[each].flush_ms = (1, 3)
+        if cluster.nodes[each].raft is None:
+            cluster.start(each)
+    cluster.elect()
+    cluster.run(5_000)
+    logs = [[block.chain for block in node.blocks] for node in cluster.nodes.values()]
+    assert all(log == logs[0] for log in logs)
+    assert acknowledged <= {block.body for block in cluster.nodes["a"].blocks}
