@@ -1,0 +1,1 @@
+"""Bytes: buffers, serializer, storage and transport."""

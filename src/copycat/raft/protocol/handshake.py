@@ -1,0 +1,56 @@
+"""What each side says of itself when a connection opens.
+
+Source: protocol §2.5.
+"""
+
+import msgspec
+
+from copycat.errors import HandshakeError, ProtocolError
+
+PROTOCOL_VERSIONS = (1, 1)  # lowest and highest this code speaks
+
+
+class Hello(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """`role` is "member" or "client". Clients leave the member's fields empty.
+
+    cluster_id: empty until the cluster has formed.
+    members: the text forms this member was started with, sorted; compared while forming.
+    versions: lowest and highest protocol version spoken.
+    credentials: opaque; for a later authenticator.
+    """
+
+    role: str
+    versions: tuple[int, int] = PROTOCOL_VERSIONS
+    cluster_id: bytes = b""
+    member_id: str = ""
+    incarnation: bytes = b""
+    incarnations: dict[str, bytes] = {}
+    members: tuple[str, ...] = ()
+    credentials: bytes = b""
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(Hello).decode
+
+
+def encode_hello(hello: Hello) -> bytes:
+    """The bytes of a hello."""
+    return _encode(hello)
+
+
+def decode_hello(data: bytes) -> Hello:
+    """Read a hello. Raises ProtocolError when the bytes are not one."""
+    try:
+        return _decode(data)
+    except msgspec.MsgspecError as error:
+        raise ProtocolError(f"the handshake cannot be read: {error}") from None
+
+
+def agree_version(ours: tuple[int, int], theirs: tuple[int, int]) -> int:
+    """The highest protocol version both speak. Raises HandshakeError naming both ranges when there is none."""
+    version = min(ours[1], theirs[1])
+    if version < max(ours[0], theirs[0]):
+        raise HandshakeError(
+            f"no common protocol version: this side speaks {ours[0]} to {ours[1]}, the other {theirs[0]} to {theirs[1]}"
+        )
+    return version

@@ -1,0 +1,117 @@
+"""What the author of a state machine sees: StateMachine, Commit, Session, Executor and Scheduled.
+
+A state machine is a pure function of the log. It takes time from the commit (log time), never from a clock; it draws
+no random numbers and does no I/O; it never iterates a set of strings where order matters. Then every replica, and
+every replay, computes the same.
+
+Source: protocol §4, §5.7; design §1 (7).
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any, ClassVar, Protocol
+
+from copycat.errors import ConfigurationError
+from copycat.raft.protocol.operations import Operation
+
+
+class Session(Protocol):
+    """A client's session as a state machine sees it: the same object at every commit of that session.
+
+    `id` is the log index of its registration, so ids grow and are never reused.
+    """
+
+    @property
+    def id(self) -> int: ...
+
+    @property
+    def is_open(self) -> bool: ...
+
+
+class Commit:
+    """One operation as it is applied.
+
+    index: its place in the log; for a query, the last index applied.
+    time: log time in milliseconds; never falls. Measure spans with it.
+    session: whose operation it is.
+    instance: the handle within the session it came through; two handles are two participants.
+    """
+
+    __slots__ = ("index", "instance", "session", "time")
+
+    def __init__(self, index: int, time: int, session: Session, instance: int) -> None:
+        self.index = index
+        self.time = time
+        self.session = session
+        self.instance = instance
+
+
+class Scheduled(Protocol):
+    """A timer of a state machine."""
+
+    def cancel(self) -> None:
+        """Never fire (again). Does nothing after the only firing or an earlier cancel."""
+
+
+class Executor(Protocol):
+    """What `configure` is handed: registers operations, schedules timers, tells time."""
+
+    @property
+    def index(self) -> int:
+        """The index being applied."""
+
+    @property
+    def time(self) -> int:
+        """Log time in milliseconds."""
+
+    @property
+    def sessions(self) -> Iterator[Session]:
+        """The open sessions, in order of registration."""
+
+    def register(self, operation: type[Operation[Any]] | int, callback: Callable[..., Any]) -> None:
+        """Call `callback(commit, *arguments)` for an operation, named by its class or by its id.
+
+        Raises ConfigurationError when the id is taken or the class has none.
+        """
+
+    def schedule(
+        self, delay_ms: int, callback: Callable[..., None], *arguments: Any, interval_ms: int = 0
+    ) -> Scheduled:
+        """Call a bound method of the state machine after `delay_ms` of log time, then every `interval_ms` if not zero.
+
+        The arguments must be encodable, for timers are part of snapshots. Fires before the entry whose time reaches
+        it, in order of due time, never early. Legal only while a command or a session's start or end is applied.
+
+        Raises ConfigurationError when the delay is not positive or the callback is not a method of the machine.
+        """
+
+
+class StateMachine:
+    """Subclass with a stable wire name and a version: `class Bank(StateMachine, name="acme.bank", version=1)`.
+
+    Override `configure`; the session hooks when needed. Hooks run at one index everywhere, `expire` before `close`.
+    An exception raised by a handler becomes the operation's result on every replica.
+    """
+
+    type_name: ClassVar[str] = ""
+    type_version: ClassVar[int] = 1
+
+    def __init_subclass__(cls, name: str = "", version: int = 1, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if version < 1:
+            raise ConfigurationError(f"the version of state machine {cls.__name__} must be 1 or more, not {version}")
+        cls.type_name, cls.type_version = name, version
+
+    def configure(self, executor: Executor) -> None:
+        """Register every operation."""
+
+    def register(self, session: Session) -> None:
+        """A session began."""
+
+    def expire(self, session: Session) -> None:
+        """A session ended because nothing was heard from it."""
+
+    def close(self, session: Session) -> None:
+        """A session ended, for whatever reason."""
+
+    def delete(self) -> None:
+        """The resource was deleted: let go of everything."""

@@ -1,0 +1,239 @@
+"""The bytes of every frame: one tag byte, then what the tag says. Tags are never reused.
+
+Consensus messages travel between members; client frames between a client and any server; FORWARD and RELAY carry a
+client's frame from a follower to its leader and the answer back, unread. Frames that are sent once per command batch
+have fixed headers (struct) so that a forwarder reads a few integers and copies the rest; the others are msgpack.
+
+Every decoder raises ProtocolError, and nothing else, for bytes it cannot read.
+
+Source: protocol §5.1; hotpath "Forwarding".
+"""
+
+import enum
+import struct
+from collections.abc import Callable
+from dataclasses import fields
+from operator import attrgetter
+from struct import Struct
+from typing import Any, get_type_hints
+
+import msgspec
+
+from copycat.errors import ProtocolError
+from copycat.raft.protocol.messages import (
+    Append,
+    AppendResponse,
+    Message,
+    PollRequest,
+    PollResponse,
+    VoteRequest,
+    VoteResponse,
+)
+
+
+class Tag(enum.IntEnum):
+    """The first byte of a frame."""
+
+    POLL_REQUEST = 1
+    POLL_RESPONSE = 2
+    VOTE_REQUEST = 3
+    VOTE_RESPONSE = 4
+    APPEND = 5
+    APPEND_RESPONSE = 6
+    FORWARD = 7  # route u64, then the client's frame
+    RELAY = 8  # route u64, then the frame for that client
+    # a client to any server
+    REGISTER = 16
+    BATCH = 18
+    KEEP_ALIVE = 19
+    UNREGISTER = 20
+    QUERY = 21
+    STATUS = 22
+    # a server to a client
+    REGISTERED = 32
+    RESULTS = 34
+    REJECTED = 35
+    KEPT = 36
+    ENDED = 37
+    ANSWER = 38
+    QUERY_REFUSED = 39
+    STATUS_ANSWER = 40
+    LEADER = 41
+    REGISTER_REFUSED = 42
+
+
+class Reason(enum.IntEnum):
+    """Why a server refused before anything was appended. Ids are never reused."""
+
+    NO_LEADER = 1  # wait for LEADER, or try another server
+    GAP = 2  # send again from the sequence named
+    OVERLOADED = 3  # send again from the sequence named, later
+    UNKNOWN_SESSION = 4  # the session has ended
+    TOO_LARGE = 5
+    MALFORMED = 6
+    STALE = 7  # a query's server cannot answer at this freshness
+
+
+class End(enum.IntEnum):
+    """Why a session ended."""
+
+    UNREGISTERED = 1
+    EXPIRED = 2
+    UNKNOWN = 3
+
+
+HEADER_BATCH = Struct("<BQQQI")  # tag, session, first sequence, ack, count; then the blob
+HEADER_RESULTS = Struct("<BQQIQQ")  # tag, session, first sequence, count, index of the last, event index; then results
+HEADER_REJECTED = Struct("<BQQB")  # tag, session, sequence to go on from, reason; then UTF-8 detail
+HEADER_QUERY = Struct("<BQQQQBI")  # tag, request, session, sequence, floor, consistency, count; then the blob
+HEADER_ANSWER = Struct("<BQQQ")  # tag, request, index, event index; then results
+HEADER_QUERY_REFUSED = Struct("<BQB")  # tag, request, reason; then UTF-8 detail
+HEADER_FORWARD = Struct("<BQ")  # tag, route; then a frame
+HEADER_REGISTER = Struct("<B16sI")  # tag, nonce, timeout in milliseconds
+HEADER_REGISTERED = Struct("<B16sQ16sI")  # tag, nonce, session, secret, timeout in milliseconds
+HEADER_REGISTER_REFUSED = Struct("<B16sB")  # tag, nonce, reason; then UTF-8 detail
+HEADER_KEEP_ALIVE = Struct("<BI")  # tag, count; then so many KEPT_ALIVE
+KEPT_ALIVE = Struct("<Q16sQQ")  # session, secret, ack, event ack
+HEADER_UNREGISTER = Struct("<BQ16s")  # tag, session, secret
+HEADER_KEPT = Struct("<BI")  # tag, count; then so many session ids
+HEADER_ENDED = Struct("<BQB")  # tag, session, why
+HEADER_STATUS = Struct("<BQ")  # tag, request
+SESSION_ID = Struct("<Q")
+
+encode_msgpack = msgspec.msgpack.Encoder().encode
+_decode_operations = msgspec.msgpack.Decoder(list[list[Any]]).decode
+_decode_results = msgspec.msgpack.Decoder(list[Any]).decode
+
+
+def unpack(header: Struct, frame: bytes) -> tuple[Any, ...]:
+    """The fields of a fixed header, the tag included. Raises ProtocolError when the frame is shorter."""
+    try:
+        return header.unpack_from(frame)
+    except struct.error:
+        name = next((tag.name for tag in Tag if frame[:1] == bytes([tag])), "unknown")
+        raise ProtocolError(f"a {name} frame needs {header.size} bytes, {len(frame)} came") from None
+
+
+# -- batches of operations and of results ------------------------------------------------------------------------------
+
+ERROR_EXTENSION = 1  # in results: an operation raised; the data is msgpack [kind, message]
+
+
+class Failure(msgspec.Struct, gc=False, frozen=True):
+    """A result that is an exception: its class name and message (protocol §5.7)."""
+
+    kind: str
+    message: str
+
+
+def _encode_failure(value: Any) -> msgspec.msgpack.Ext:
+    if isinstance(value, Failure):
+        return msgspec.msgpack.Ext(ERROR_EXTENSION, encode_msgpack((value.kind, value.message)))
+    raise TypeError(f"a result of type {type(value).__name__} cannot be sent")
+
+
+def _decode_failure(code: int, data: memoryview) -> Failure:
+    if code != ERROR_EXTENSION:
+        raise ValueError(f"unknown extension {code} in results")
+    kind, message = msgspec.msgpack.decode(data, type=tuple[str, str])
+    return Failure(kind, message)
+
+
+_result_encoder = msgspec.msgpack.Encoder(enc_hook=_encode_failure)
+_result_decoder = msgspec.msgpack.Decoder(list[Any], ext_hook=_decode_failure)
+encode_operations: Callable[[list[Any]], bytes] = encode_msgpack
+
+
+def decode_operations(blob: bytes) -> list[list[Any]]:
+    """The operations of a batch: one decode call for all. Raises ProtocolError."""
+    try:
+        return _decode_operations(blob)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise ProtocolError(f"a batch of operations cannot be read: {error}") from None
+
+
+def encode_results(results: list[Any]) -> bytes:
+    """The results of a batch, one encode call for all; one that cannot be encoded becomes a Failure in its place."""
+    try:
+        return _result_encoder.encode(results)
+    except (TypeError, ValueError, OverflowError, RecursionError):
+        return _result_encoder.encode([_encodable(result) for result in results])
+
+
+def _encodable(result: Any) -> Any:
+    try:
+        _result_encoder.encode(result)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        return Failure("SerializationError", f"the result cannot be sent: {error}")
+    return result
+
+
+def decode_results(data: bytes) -> list[Any]:
+    """The results of a batch, Failures among them. Raises ProtocolError."""
+    try:
+        return _result_decoder.decode(data)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise ProtocolError(f"a batch of results cannot be read: {error}") from None
+
+
+# -- consensus messages ------------------------------------------------------------------------------------------------
+
+_CLASSES: dict[int, type] = {
+    Tag.POLL_REQUEST: PollRequest,
+    Tag.POLL_RESPONSE: PollResponse,
+    Tag.VOTE_REQUEST: VoteRequest,
+    Tag.VOTE_RESPONSE: VoteResponse,
+    Tag.APPEND: Append,
+    Tag.APPEND_RESPONSE: AppendResponse,
+}
+_TAGS = {cls: bytes([tag]) for tag, cls in _CLASSES.items()}
+
+
+def _names(cls: type) -> list[str]:
+    return [field.name for field in fields(cls) if field.name != "blocks"]
+
+
+def _decoder(cls: type) -> Callable[[bytes], tuple[Any, ...]]:
+    hints = get_type_hints(cls)
+    return msgspec.msgpack.Decoder(tuple[tuple(hints[name] for name in _names(cls))]).decode  # type: ignore[misc]  # built
+
+
+_GETTERS = {cls: attrgetter(*_names(cls)) for cls in _CLASSES.values()}
+_DECODERS = {tag: (cls, _names(cls), _decoder(cls)) for tag, cls in _CLASSES.items()}
+APPEND_LENGTH = Struct("<I")
+
+
+def encode_message(message: Message) -> bytes:
+    """A consensus message without blocks. See `encode_append` for one with."""
+    return _TAGS[type(message)] + encode_msgpack(_GETTERS[type(message)](message))
+
+
+def encode_append(fields_in_order: tuple[Any, ...], records: bytes) -> bytes:
+    """An append: its fields in the order of `Append`, then the log's own records, unchanged."""
+    head = encode_msgpack(fields_in_order)
+    return b"".join((_TAGS[Append], APPEND_LENGTH.pack(len(head)), head, records))
+
+
+def decode_message(frame: bytes) -> Message:
+    """A consensus message other than Append. Raises ProtocolError."""
+    try:
+        cls, names, decode = _DECODERS[frame[0]]
+        values = decode(frame[1:])
+    except (KeyError, IndexError, msgspec.MsgspecError) as error:
+        raise ProtocolError(f"a consensus message cannot be read: {error}") from None
+    message: Message = cls(**dict(zip(names, values, strict=True)))
+    return message
+
+
+def decode_append(frame: bytes) -> tuple[Append, bytes]:
+    """An append without its blocks, and the records it carries. Raises ProtocolError."""
+    try:
+        (length,) = APPEND_LENGTH.unpack_from(frame, 1)
+        end = 1 + APPEND_LENGTH.size + length
+        if end > len(frame):
+            raise ProtocolError(f"an append names a head of {length} bytes, {len(frame)} came in all")
+        _, names, decode = _DECODERS[Tag.APPEND]
+        values = decode(frame[1 + APPEND_LENGTH.size : end])
+    except (struct.error, msgspec.MsgspecError) as error:
+        raise ProtocolError(f"an append cannot be read: {error}") from None
+    return Append(**dict(zip(names, values, strict=True))), frame[end:]
