@@ -1,1 +1,1 @@
-"""Applying committed entries: sessions, results, timers. Pure, like the core."""
+"""What happens to committed entries: sessions, exactly-once, log time, timers, and the user's machines. Pure."""

@@ -65,3 +65,22 @@ class Query(Operation[R]):
     """Changes nothing. `consistency` is the level used unless the call names another."""
 
     consistency: ClassVar[ConsistencyLevel] = ConsistencyLevel.LINEARIZABLE
+
+
+class Failure:
+    """A result that is an exception: its class name and its message. The message stays outside state hashes."""
+
+    __slots__ = ("kind", "message")
+
+    def __init__(self, kind: str, message: str) -> None:
+        self.kind = kind
+        self.message = message
+
+    def __repr__(self) -> str:
+        return f"Failure({self.kind!r}, {self.message!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Failure) and (self.kind, self.message) == (other.kind, other.message)
+
+    def __hash__(self) -> int:
+        return hash((self.kind, self.message))

@@ -67,11 +67,21 @@ class Executor(Protocol):
     def sessions(self) -> Iterator[Session]:
         """The open sessions, in order of registration."""
 
-    def register(self, operation: type[Operation[Any]] | int, callback: Callable[..., Any]) -> None:
-        """Call `callback(commit, *arguments)` for an operation, named by its class or by its id.
+    def register(self, operation: type[Operation[Any]], callback: Callable[[Commit, Any], Any]) -> None:
+        """Call `callback(commit, operation)` for every operation of this class.
 
-        Raises ConfigurationError when the id is taken or the class has none.
+        Raises ConfigurationError when its id is taken or it has none.
         """
+
+    def register_command(self, operation_id: int, callback: Callable[..., Any]) -> None:
+        """Call `callback(commit, *arguments)` for commands with this id, without an object for each.
+
+        The arguments and the result are what MessagePack carries: None, bool, int of 64 bits, float, str, bytes, and
+        lists and dicts of these. Raises ConfigurationError when the id is taken.
+        """
+
+    def register_query(self, operation_id: int, callback: Callable[..., Any]) -> None:
+        """As `register_command`, for queries: the callback must not change state."""
 
     def schedule(
         self, delay_ms: int, callback: Callable[..., None], *arguments: Any, interval_ms: int = 0

@@ -29,6 +29,7 @@ from copycat.raft.protocol.messages import (
     VoteRequest,
     VoteResponse,
 )
+from copycat.raft.protocol.operations import Failure
 
 
 class Tag(enum.IntEnum):
@@ -117,13 +118,6 @@ def unpack(header: Struct, frame: bytes) -> tuple[Any, ...]:
 # -- batches of operations and of results ------------------------------------------------------------------------------
 
 ERROR_EXTENSION = 1  # in results: an operation raised; the data is msgpack [kind, message]
-
-
-class Failure(msgspec.Struct, gc=False, frozen=True):
-    """A result that is an exception: its class name and message (protocol §5.7)."""
-
-    kind: str
-    message: str
 
 
 def _encode_failure(value: Any) -> msgspec.msgpack.Ext:

@@ -1,0 +1,244 @@
+"""What every log does alike: the order of blocks, reading, and telling what is durable.
+
+Blocks can be read as soon as they are appended and are durable later. Appends collect; `take_flush` hands all of them
+to a job that may run on any thread; `flushed` on the loop's thread then advances `durable_index`. One job is out at
+a time. A truncation while a job is out lowers what that job may prove, because its indices may be rewritten.
+
+Source: protocol §1; hotpath "Durability".
+"""
+
+import zlib
+from collections.abc import Iterator
+
+from copycat.errors import LogError, check
+from copycat.io.storage.index import RecordCache, TermRuns
+from copycat.io.storage.record import (
+    BODY_BYTES_MAX,
+    HEADER_BYTES,
+    Block,
+    Header,
+    decode_header,
+    decode_record,
+    encode_record,
+)
+
+# first index, count, term, kind, body size in bytes, chain after, log time: a block without its body
+BlockInfo = tuple[int, int, int, int, int, int, int]
+
+
+class Flush:
+    """Work that makes blocks up to `last_index` durable. `run` on any thread, then `Log.flushed` on the loop's."""
+
+    def __init__(self, last_index: int, size_bytes: int) -> None:
+        self.last_index = last_index
+        self.size_bytes = size_bytes
+
+    def run(self) -> None:
+        """Write and sync. An OSError means the disk has failed: end the process, never run another flush."""
+
+
+class BaseLog:
+    """Blocks in order from index 1. Used on one thread, except for the jobs it hands out.
+
+    `last_index`, `last_term`, `last_time` and `last_chain` belong to the last block and are 0 for an empty log.
+    `durable_index` is never above `last_index`. `faulty_from` is the first index once durable and now lost, or None.
+    """
+
+    first_index = 1
+
+    def __init__(self, cache_bytes: int | None) -> None:
+        self.last_index = 0
+        self.last_term = 0
+        self.last_time = 0
+        self.last_chain = 0
+        self.durable_index = 0
+        self.faulty_from: int | None = None
+        self.pending_bytes = 0
+        self._floor = 0
+        self._cache = RecordCache(cache_bytes)
+        self._terms = TermRuns()
+        self._flush: Flush | None = None
+        self._flush_cap = 0  # the highest index the outstanding flush may prove
+
+    @property
+    def is_faulty(self) -> bool:
+        """Whether blocks once durable were lost: the member must not vote until it is refilled."""
+        return self.faulty_from is not None
+
+    @property
+    def flushing(self) -> bool:
+        return self._flush is not None
+
+    @property
+    def needs_flush(self) -> bool:
+        """Whether `take_flush` would find work, were none outstanding."""
+        return self.pending_bytes > 0
+
+    def append(self, block: Block) -> None:
+        """Add `block` behind the last; readable at once. Raises: LogError unless it follows exactly."""
+        if block.first_index != self.last_index + 1:
+            raise LogError(f"block {block.first_index} does not follow index {self.last_index}")
+        if block.chain_before != self.last_chain:
+            raise LogError(f"block {block.first_index} follows another log: its chain differs at {self.last_index}")
+        if block.term < self.last_term:
+            raise LogError(f"block {block.first_index} has term {block.term}, the log has reached {self.last_term}")
+        if zlib.crc32(block.body, block.chain_before) != block.chain:
+            # Written like this it would look torn or rotten at the next start, and an acknowledged block be lost.
+            raise LogError(f"block {block.first_index} carries a chain that is not its body's")
+        record = encode_record(block, self.durable_index)
+        self._place(block.first_index, record)
+        self.pending_bytes += len(record)
+        self._remember(block, record)
+
+    def read(self, first_index: int, last_index: int, max_bytes: int) -> list[Block]:
+        """Whole blocks from the one holding `first_index` to `last_index`, at least one, about `max_bytes` long.
+
+        Empty if `first_index` is beyond the log. Raises: CorruptionError if a block has rotted on disk.
+        """
+        return [decode_record(record, 0, BODY_BYTES_MAX) for record in self._select(first_index, last_index, max_bytes)]
+
+    def read_records(self, first_index: int, last_index: int, max_bytes: int) -> tuple[bytes, int]:
+        """As `read`, but the encoded records joined for the wire, and the last index they reach.
+
+        (b"", first_index - 1) if `first_index` is beyond the log.
+        """
+        records = self._select(first_index, last_index, max_bytes)
+        if not records:
+            return b"", first_index - 1
+        return b"".join(records), decode_header(records[-1], 0, BODY_BYTES_MAX).last_index
+
+    def blocks_info(self) -> Iterator[BlockInfo]:
+        """Every block in order, without bodies. The log must not change meanwhile."""
+        for record in self._records_from(self.first_index):
+            header = _header_of(record)
+            yield (
+                header.first_index,
+                header.count,
+                header.term,
+                header.kind,
+                header.body_bytes,
+                header.chain,
+                header.time,
+            )
+
+    def term_at(self, index: int) -> int:
+        """The term of `index`, 0 for index 0. Raises: LogError outside the log."""
+        if not 0 <= index <= self.last_index:
+            raise LogError(f"index {index} is outside the log, which ends at {self.last_index}")
+        return self._terms.term_at(index)
+
+    def chain_at(self, index: int) -> int:
+        """The chain after `index`, which ends a block; 0 for index 0. Raises: LogError anywhere else."""
+        if index == self.last_index:
+            return self.last_chain
+        return self._block_ending_at(index).chain
+
+    def protect(self, index: int) -> None:
+        """Promise that nothing up to `index` is ever truncated, because it is committed. Never lowered."""
+        self._floor = max(self._floor, index)
+
+    def truncate_after(self, index: int) -> None:
+        """Remove all blocks above `index`, which ends a block or is 0; nothing if the log ends there.
+
+        Raises: LogError inside a block; InvariantError below what `protect` promised.
+        """
+        if index >= self.last_index:
+            return
+        check(index >= self._floor, "committed blocks are never truncated", index, self._floor)
+        last = self._block_ending_at(index)
+        self._terms.truncate_after(index)
+        self._cache.truncate_after(index)
+        self.last_index = index
+        self.last_term = self._terms.term_at(index)
+        self.last_time = last.time
+        self.last_chain = last.chain
+        self.durable_index = min(self.durable_index, index)
+        self._flush_cap = min(self._flush_cap, index)
+        self._cut(index)
+
+    def take_flush(self) -> Flush | None:
+        """All pending bytes as one job; None if there are none or a job is outstanding."""
+        if self._flush is not None or not self.needs_flush:
+            return None
+        flush = self._make_flush()
+        self._flush = flush
+        self._flush_cap = flush.last_index
+        self.pending_bytes = 0
+        return flush
+
+    def flushed(self, flush: Flush) -> tuple[int, int]:
+        """Take note that `flush` ran; returns the durable index and its term, to be told to the core."""
+        check(flush is self._flush, "the flush that ends is the one outstanding")
+        self._flush = None
+        self.durable_index = max(self.durable_index, self._flush_cap)
+        check(self.durable_index <= self.last_index, "nothing is durable beyond the log", self.durable_index)
+        self._cache.evict(self.durable_index)
+        return self.durable_index, self._terms.term_at(self.durable_index)
+
+    def close(self) -> None:
+        """Let go of the files. Flushes nothing; no job may be running."""
+
+    def _remember(self, block: Block | Header, record: bytes) -> None:
+        self._terms.push(block.first_index, block.term)
+        self._cache.push(block.first_index, block.chain, record)
+        self.last_index = block.last_index
+        self.last_term = block.term
+        self.last_time = block.time
+        self.last_chain = block.chain
+        self._cache.evict(self.durable_index)
+
+    def _select(self, first_index: int, last_index: int, max_bytes: int) -> list[bytes]:
+        check(first_index >= 1, "reading starts within the log", first_index)
+        records: list[bytes] = []
+        size = 0
+        for record in self._records_from(first_index):
+            size += len(record)
+            if records and (size > max_bytes or decode_header(record, 0, BODY_BYTES_MAX).last_index > last_index):
+                break
+            records.append(record)
+            if size >= max_bytes:
+                break
+        return records
+
+    def _records_from(self, index: int) -> Iterator[bytes]:
+        """The records from the one holding `index` to the end."""
+        if index > self.last_index:
+            return
+        position = self._cache.find(index)
+        if position is None:
+            yield from self._stored_records(index, self._cache.first_index or self.last_index + 1)
+            position = self._cache.find(self._cache.first_index or self.last_index + 1)
+        if position is not None:
+            for cached in range(position, self._cache.end()):
+                yield self._cache.record(cached)
+
+    def _block_ending_at(self, index: int) -> Header:
+        """The header of the block that ends at `index`, with its chain; all zeros for index 0. Raises: LogError."""
+        if index == 0:
+            return Header(0, 0, 0, 1, 0, 0, 0, 0)
+        if 0 < index <= self.last_index:
+            header = _header_of(next(self._records_from(index)))
+            if header.last_index == index:
+                return header
+        raise LogError(f"index {index} does not end a block of the log, which ends at {self.last_index}")
+
+    def _place(self, first_index: int, record: bytes) -> None:
+        """Plan where a new record goes."""
+
+    def _cut(self, index: int) -> None:
+        """Plan what follows a truncation to `index`."""
+
+    def _make_flush(self) -> Flush:
+        return Flush(self.last_index, self.pending_bytes)
+
+    def _stored_records(self, index: int, stop_index: int) -> Iterator[bytes]:
+        """Records no longer cached, from the one holding `index` up to `stop_index`, exclusive."""
+        raise NotImplementedError
+
+
+def _header_of(record: bytes) -> Header:
+    """The header of a sound record, its chain read rather than computed."""
+    header = decode_header(record, 0, BODY_BYTES_MAX)
+    chain_offset = HEADER_BYTES + header.body_bytes
+    header.chain = int.from_bytes(record[chain_offset : chain_offset + 4], "little")
+    return header

@@ -1,0 +1,162 @@
+"""Where and how a member keeps its data.
+
+Source: design §4; protocol §1.5, §2.6.
+"""
+
+import enum
+import errno
+import os
+from pathlib import Path
+
+from copycat.errors import ConfigurationError, StorageError
+from copycat.io.storage.disk import Disk, LockHandle, OsDisk
+from copycat.io.storage.log import CACHE_BYTES, SEGMENT_BYTES, Log
+from copycat.io.storage.memory import MemoryLog
+from copycat.io.storage.metadata import MemoryMetadataStore, MetadataStore
+
+LOCK_FILE = "lock"
+KIBIBYTE = 1 << 10
+MEBIBYTE = 1 << 20
+GIBIBYTE = 1 << 30
+
+
+class StorageLevel(enum.Enum):
+    """DISK survives the process and the power; MEMORY neither: for tests and single embedded members."""
+
+    DISK = "disk"
+    MEMORY = "memory"
+
+
+class Storage:
+    """How a member stores its log and metadata. Immutable; opens nothing until asked to.
+
+    `directory` is made if missing. Sizes are in bytes. Raises: ConfigurationError on a value out of range.
+    """
+
+    __slots__ = ("_held", "cache_size", "directory", "disk", "level", "max_entry_size", "max_segment_size")
+
+    directory: str
+    level: StorageLevel
+    max_segment_size: int
+    max_entry_size: int
+    cache_size: int
+    disk: Disk
+
+    def __init__(
+        self,
+        directory: str | Path = ".",
+        *,
+        level: StorageLevel = StorageLevel.DISK,
+        max_segment_size: int = SEGMENT_BYTES,
+        max_entry_size: int = MEBIBYTE,
+        cache_size: int = CACHE_BYTES,
+        disk: Disk | None = None,
+    ) -> None:
+        if not isinstance(level, StorageLevel):
+            raise ConfigurationError(f"level is {level!r}; it must be StorageLevel.DISK or StorageLevel.MEMORY")
+        _require_range("max_segment_size", max_segment_size, MEBIBYTE, GIBIBYTE)
+        _require_range("max_entry_size", max_entry_size, KIBIBYTE, 32 * MEBIBYTE)
+        _require_range("cache_size", cache_size, MEBIBYTE, 64 * GIBIBYTE)
+        if max_entry_size > max_segment_size:
+            raise ConfigurationError(
+                f"max_entry_size is {max_entry_size}; it must not exceed max_segment_size, {max_segment_size}"
+            )
+        if not str(directory):
+            raise ConfigurationError("directory is empty; use '.' for the working directory")
+        values: dict[str, object] = {
+            "directory": str(directory),
+            "level": level,
+            "max_segment_size": max_segment_size,
+            "max_entry_size": max_entry_size,
+            "cache_size": cache_size,
+            "disk": OsDisk() if disk is None else disk,
+            "_held": [],
+        }
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"Storage is immutable; make a new one to change {name}")
+
+    def __repr__(self) -> str:
+        return f"Storage({self.directory!r}, level={self.level})"
+
+    def lock(self) -> LockHandle:
+        """Make the directory and lock it, until the handle or this storage is closed.
+
+        Raises: DirectoryInUseError naming the process that holds it; StorageError if it cannot be written.
+        """
+        if self.level is StorageLevel.MEMORY:
+            return _NoLock()
+        try:
+            self.disk.make_directory(self.directory)
+            handle = self.disk.lock(f"{self.directory}/{LOCK_FILE}")
+        except OSError as error:
+            raise _explain(self.directory, error) from error
+        self._locks().append(handle)
+        return handle
+
+    def open_log(self, name: str = "copycat", *, cluster_id: bytes = b"") -> Log | MemoryLog:
+        """Recover the log `name`. Lock the directory first. Raises: StorageError and its kinds."""
+        if self.level is StorageLevel.MEMORY:
+            return MemoryLog(cluster_id)
+        try:
+            self.disk.make_directory(self.directory)
+            return Log.open(
+                self.disk,
+                self.directory,
+                name=name,
+                cluster_id=cluster_id,
+                max_segment_size=self.max_segment_size,
+                cache_size=self.cache_size,
+            )
+        except OSError as error:
+            raise _explain(self.directory, error) from error
+
+    def open_metadata(self) -> MetadataStore | MemoryMetadataStore:
+        """The metadata of the directory; nothing is read until `load`."""
+        if self.level is StorageLevel.MEMORY:
+            return MemoryMetadataStore()
+        try:
+            self.disk.make_directory(self.directory)
+        except OSError as error:
+            raise _explain(self.directory, error) from error
+        return MetadataStore(self.disk, self.directory)
+
+    def close(self) -> None:
+        """Release every lock taken through this storage. May be called twice."""
+        locks = self._locks()
+        while locks:
+            locks.pop().close()
+
+    def _locks(self) -> list[LockHandle]:
+        held: list[LockHandle] = object.__getattribute__(self, "_held")
+        return held
+
+
+class _NoLock:
+    """Memory is nobody else's."""
+
+    def close(self) -> None:
+        pass
+
+
+def _require_range(name: str, value: object, low: int, high: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+        raise ConfigurationError(f"{name} is {value!r}; it must be an int from {low} to {high} bytes")
+
+
+def _explain(directory: str, error: OSError) -> StorageError:
+    """What failed, where, and what to do next."""
+    where = error.filename or directory
+    if error.errno in (errno.ENOTDIR, errno.EEXIST):
+        advice = "a file is in the place of the directory: remove it or choose another directory"
+    elif error.errno in (errno.EACCES, errno.EPERM):
+        advice = f"user {os.geteuid()} may not write there: change its owner or choose another directory"
+    elif error.errno == errno.EROFS:
+        advice = "the file system is mounted read-only: choose another directory"
+    elif error.errno in (errno.ENOSPC, errno.EDQUOT):
+        advice = "the disk is full: free some space and start again"
+    else:
+        advice = "check the disk and the system's log before starting again"
+    return StorageError(f"cannot use {directory} for data ({where}: {error.strerror or error}); {advice}")

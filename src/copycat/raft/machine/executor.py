@@ -1,0 +1,221 @@
+"""Applies committed blocks, in order, once: the only place where a batch's blob is opened.
+
+Apply is total. Whatever a batch holds, the outcome is a result that every replica computes alike: a blob that does
+not decode, an operation that raises, a result that cannot be sent. Nothing a client sends can make this raise.
+
+Log time moves first, then due timers fire, then the block's own entries take effect.
+
+Source: protocol §4, §5; hotpath "Apply is total".
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from copycat.errors import CopycatError, InvariantError, check
+from copycat.raft.machine.host import Clockwork
+from copycat.raft.machine.sessions import ServerSession
+from copycat.raft.machine.timers import Timer
+from copycat.raft.protocol.entries import KEEP_ALIVE, REGISTER, BlockKind, Item, ItemKind, iterate_items
+from copycat.raft.protocol.operations import Failure
+
+
+class Machines(Protocol):
+    """The state machines of a replica: one, or a manager of many."""
+
+    def execute(self, session: ServerSession, first_index: int, operations: list[list[Any]]) -> list[Any]:
+        """The results of a batch, one each, at consecutive indices. Raises only what halts the member."""
+
+    def query(self, session: ServerSession | None, operations: list[list[Any]]) -> list[Any]:
+        """The results of queries at the current state, which they do not change."""
+
+    def session_began(self, session: ServerSession) -> None: ...
+
+    def session_ended(self, session: ServerSession, expired: bool) -> None: ...
+
+    def fire(self, timer: Timer) -> None: ...
+
+
+class Block(Protocol):
+    """A committed block, with its body."""
+
+    first_index: int
+    count: int
+    kind: int
+    time: int
+    body: bytes
+
+
+@dataclass(slots=True)
+class Results:
+    """A batch was executed, now or earlier."""
+
+    session: int
+    first: int
+    count: int
+    index: int
+    data: bytes
+
+
+@dataclass(slots=True)
+class Registered:
+    session: ServerSession
+
+
+@dataclass(slots=True)
+class Kept:
+    """Keep-alives were applied: `alive` sessions were found, `unknown` were not."""
+
+    alive: list[int]
+    unknown: list[int]
+
+
+@dataclass(slots=True)
+class Ended:
+    session: int
+    expired: bool
+
+
+@dataclass(slots=True)
+class Refused:
+    """A batch could not be executed at its place: the session is unknown, or a sequence is missing before it."""
+
+    session: int
+    first: int
+    known: bool
+
+
+Outcome = Results | Registered | Kept | Ended | Refused
+
+
+class Executor:
+    """The replicated half of a server, from block bodies to outcomes. Owned by one driver.
+
+    window: how many commands a session may have unacknowledged; checked at append and again here (protocol §5.2).
+    """
+
+    def __init__(
+        self,
+        *,
+        clockwork: Clockwork,
+        machines: Machines,
+        decode_operations: Callable[[bytes], list[list[Any]]],
+        encode_results: Callable[[list[Any]], bytes],
+        window: int,
+    ) -> None:
+        self.clockwork = clockwork
+        self.sessions = clockwork.sessions
+        self._machines = machines
+        self._decode = decode_operations
+        self._encode = encode_results
+        self._window = window
+        self.applied_index = 0
+
+    def apply(self, block: Block) -> list[Outcome]:
+        """Apply the next block and return what clients may be told."""
+        check(block.first_index == self.applied_index + 1, "blocks are applied in order", block.first_index)
+        if block.kind not in (BlockKind.INITIALIZE, BlockKind.ITEMS):
+            raise InvariantError(f"the log holds a block of unknown kind {block.kind}: a newer version wrote it")
+        clockwork = self.clockwork
+        clockwork.index, clockwork.applying = block.first_index, True
+        clockwork.time = max(clockwork.time, block.time)
+        while (timer := clockwork.timers.pop_due(clockwork.time)) is not None:
+            self._machines.fire(timer)
+        outcomes: list[Outcome] = []
+        if block.kind == BlockKind.ITEMS:
+            index = block.first_index
+            for item in iterate_items(block.body):
+                self._apply_item(item, index, outcomes)
+                index += item.count
+            check(index == block.first_index + block.count, "a block's count is not that of its items", index)
+        self.applied_index = clockwork.index = block.first_index + block.count - 1
+        clockwork.applying = False
+        return outcomes
+
+    def query(self, session: ServerSession | None, operations: bytes, count: int) -> bytes:
+        """The encoded results of a batch of queries at the current state."""
+        return self._encode(self._read(operations, count, lambda ops: self._machines.query(session, ops)))
+
+    # -- items -------------------------------------------------------------------------------------------------------
+
+    def _apply_item(self, item: Item, index: int, outcomes: list[Outcome]) -> None:
+        kind = item.kind
+        if kind == ItemKind.COMMANDS:
+            outcomes.append(self._commands(item, index))
+        elif kind == ItemKind.KEEP_ALIVE:
+            outcomes.append(self._keep_alive(item, index))
+        elif kind == ItemKind.REGISTER:
+            outcomes.append(self._register(item, index))
+        elif kind == ItemKind.UNREGISTER:
+            self._end(item.session, index, False, outcomes)
+        elif kind == ItemKind.EXPIRE:
+            session = self.sessions.get(item.session)
+            # Void when the session was heard of after the leader made up its mind (protocol §4.2).
+            if session is not None and session.activity_index <= item.ack:
+                self._end(item.session, index, True, outcomes)
+        elif kind != ItemKind.TICK:
+            raise InvariantError(f"the log holds an item of unknown kind {kind}: a newer version wrote it")
+
+    def _commands(self, item: Item, index: int) -> Outcome:
+        session = self.sessions.get(item.session)
+        if session is None:
+            return Refused(item.session, item.sequence, known=False)
+        last = item.sequence + item.count - 1
+        if item.sequence != session.sequence + 1 or last - item.ack > self._window:
+            run = session.run_of(item.sequence, item.count)
+            if run is None:
+                return Refused(item.session, item.sequence, known=True)
+            return Results(item.session, *run)
+        session.acknowledge(item.ack)
+        results = self._read(
+            item.blob, item.count, lambda operations: self._machines.execute(session, index, operations)
+        )
+        self.clockwork.index = index + item.count - 1
+        data = self._encode(results)
+        session.executed(item.sequence, item.count, index + item.count - 1, data)
+        return Results(item.session, item.sequence, item.count, index + item.count - 1, data)
+
+    def _read(self, blob: bytes, count: int, run: Callable[[list[list[Any]]], list[Any]]) -> list[Any]:
+        """Open a blob and run it; a blob that is not `count` operations fails as a whole, the same everywhere."""
+        try:
+            operations = self._decode(blob)
+        except CopycatError as error:
+            return [Failure("ProtocolError", str(error))] * count
+        if len(operations) != count or not all(
+            len(operation) >= 3 and all(type(field) is int for field in operation[:3]) for operation in operations
+        ):
+            return [Failure("ProtocolError", "a batch is not the operations it claims to be")] * count
+        return run(operations)
+
+    def _register(self, item: Item, index: int) -> Outcome:
+        nonce, secret, timeout_ms = REGISTER.unpack(item.blob)
+        known = self.sessions.by_nonce(nonce)
+        if known is not None:
+            known.activity_index = index
+            return Registered(known)
+        session = ServerSession(index, nonce, secret, timeout_ms)
+        self.sessions.add(session)
+        self.clockwork.index = index
+        self._machines.session_began(session)
+        return Registered(session)
+
+    def _keep_alive(self, item: Item, index: int) -> Outcome:
+        alive: list[int] = []
+        unknown: list[int] = []
+        for session_id, ack, _event_ack in KEEP_ALIVE.iter_unpack(item.blob):
+            session = self.sessions.get(session_id)
+            if session is None:
+                unknown.append(session_id)
+                continue
+            session.acknowledge(ack)
+            session.activity_index = index
+            alive.append(session_id)
+        return Kept(alive, unknown)
+
+    def _end(self, session_id: int, index: int, expired: bool, outcomes: list[Outcome]) -> None:
+        session = self.sessions.get(session_id)
+        if session is not None:
+            self.clockwork.index = index
+            self.sessions.remove(session, expired)
+            self._machines.session_ended(session, expired)
+        outcomes.append(Ended(session_id, expired))

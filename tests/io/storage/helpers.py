@@ -1,0 +1,54 @@
+"""What the storage tests share: blocks that follow one another and a log on a faulty disk."""
+
+import zlib
+
+from copycat.io.storage import Block, Log
+from copycat.io.storage.base import BaseLog
+from copycat.testing.disk import FaultyDisk
+
+DIRECTORY = "data"
+
+
+def make_disk() -> FaultyDisk:
+    disk = FaultyDisk()
+    disk.make_directory(DIRECTORY)
+    return disk
+
+
+def open_log(disk: FaultyDisk, *, segment: int = 1 << 20, cache: int = 1 << 20, cluster_id: bytes = b"") -> Log:
+    return Log.open(disk, DIRECTORY, cluster_id=cluster_id, max_segment_size=segment, cache_size=cache)
+
+
+def next_block(log: BaseLog, body: bytes = b"body", *, count: int = 1, term: int | None = None) -> Block:
+    """A block that follows the last of `log`."""
+    return Block(
+        log.last_index + 1,
+        count,
+        max(log.last_term, 1) if term is None else term,
+        1,
+        log.last_time + 5,
+        log.last_chain,
+        zlib.crc32(body, log.last_chain),
+        body,
+    )
+
+
+def append(log: BaseLog, body: bytes = b"body", *, count: int = 1, term: int | None = None) -> Block:
+    block = next_block(log, body, count=count, term=term)
+    log.append(block)
+    return block
+
+
+def flush(log: BaseLog) -> tuple[int, int]:
+    job = log.take_flush()
+    assert job is not None
+    job.run()
+    return log.flushed(job)
+
+
+def all_blocks(log: BaseLog) -> list[Block]:
+    return log.read(1, log.last_index, 1 << 40)
+
+
+def newest_segment(disk: FaultyDisk) -> str:
+    return f"{DIRECTORY}/{[name for name in disk.list(DIRECTORY) if name.endswith('.log')][-1]}"
