@@ -19,7 +19,7 @@ import zlib
 
 import msgspec
 
-from copycat.errors import CorruptionError, ForeignDirectoryError, check
+from copycat.errors import CorruptionError, ForeignDirectoryError, InvariantError, check
 from copycat.io.storage.disk import Disk, File
 
 MAGIC = b"COPYCATL"
@@ -126,8 +126,8 @@ class Segment:
     def write(self, offset: int, data: bytes) -> None:
         """Write records. Waits for a prewrite only where they reach beyond the zeros already there."""
         file = self._file
-        check(file is not None, "a segment is created before it is written", self.path)
-        assert file is not None
+        if file is None:
+            raise InvariantError(f"{self.path} was written before it was created")
         end = offset + len(data)
         if end <= self._frontier:
             file.write_at(offset, data)
@@ -138,8 +138,8 @@ class Segment:
 
     def sync(self) -> None:
         file = self._file
-        check(file is not None, "a segment is created before it is synced", self.path)
-        assert file is not None
+        if file is None:
+            raise InvariantError(f"{self.path} was synced before it was created")
         file.sync()
 
     def room_ahead(self) -> int | None:
