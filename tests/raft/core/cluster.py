@@ -12,6 +12,7 @@ from zlib import crc32
 from copycat.errors import check
 from copycat.raft.core.config import RaftConfig
 from copycat.raft.core.effects import (
+    ClearFault,
     Committed,
     Persist,
     ProposalRefused,
@@ -24,7 +25,18 @@ from copycat.raft.core.effects import (
     StoreReceived,
     Truncate,
 )
-from copycat.raft.core.events import Applied, Event, Flushed, Persisted, Proposed, ReadRequested, Received
+from copycat.raft.core.events import (
+    Applied,
+    Event,
+    FaultCleared,
+    Flushed,
+    Persisted,
+    Proposed,
+    Reachable,
+    ReadRequested,
+    Received,
+    Unreachable,
+)
 from copycat.raft.core.invariants import ClusterWatch, Watch
 from copycat.raft.core.log_view import LogView
 from copycat.raft.core.raft import Raft
@@ -63,6 +75,7 @@ class Node:
     blocks: list[FakeBlock] = field(default_factory=list)
     durable: int = 0  # how many blocks are on disk
     metadata: tuple[int, str] = (0, "")
+    faulty: bool = False  # durable blocks were lost
     life: int = 0  # counts restarts, so that what an earlier life began is not believed
     flush_ms: tuple[int, int] = (1, 3)
     paused: list[Event] | None = None
@@ -109,6 +122,7 @@ class CoreCluster:
             log_time=node.blocks[-1].time if node.blocks else 0,
             random=self.random.random,
             now_ms=self.now,
+            voting=not node.faulty,
         )
         node.watch = Watch()
         node.paused = None
@@ -117,6 +131,26 @@ class CoreCluster:
     def kill(self, name: str) -> None:
         """Stop a member at once: only what was flushed remains."""
         self.nodes[name].raft = None
+
+    def damage(self, name: str, kept: int) -> None:
+        """A dead member's disk loses all but the first `kept` durable blocks."""
+        node = self.nodes[name]
+        del node.blocks[kept:]
+        node.durable = kept
+        node.faulty = True
+
+    def tell_dead(self, name: str, *witnesses: str) -> None:
+        """The connections to `name` are reset and its port refuses: `witnesses` notice, all others by default."""
+        for other in witnesses or self.names:
+            if other != name:
+                self.step(other, [Unreachable(name, refused=False)])
+                self.step(other, [Unreachable(name, refused=True)])
+
+    def tell_back(self, name: str) -> None:
+        """Everyone has a connection to `name` again."""
+        for other in self.names:
+            if other != name:
+                self.step(other, [Reachable(name)])
 
     def isolate(self, name: str) -> None:
         """Cut a member off from all others, both ways."""
@@ -170,6 +204,9 @@ class CoreCluster:
         elif isinstance(effect, Persist):
             node.metadata = (effect.term, effect.vote)
             self.post(self.random.randint(0, 2), node.name, Persisted(effect.term, effect.vote))
+        elif isinstance(effect, ClearFault):
+            node.faulty = False
+            self.post(self.random.randint(0, 2), node.name, FaultCleared())
         elif isinstance(effect, Send):
             self.transmit(node.name, effect.member, Received(node.name, effect.message))
         elif isinstance(effect, Replicate):

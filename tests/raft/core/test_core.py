@@ -2,7 +2,10 @@
 
 import pytest
 
-from copycat.raft.core.events import Received
+from copycat.errors import ConfigurationError, InvariantError
+from copycat.raft.core.config import RaftConfig
+from copycat.raft.core.events import FaultCleared, Received
+from copycat.raft.core.log_view import LogView
 from copycat.raft.protocol.messages import VoteRequest
 from tests.raft.core.cluster import CoreCluster
 
@@ -151,6 +154,164 @@ def test_a_leader_whose_disk_stands_still_steps_down_for_good() -> None:
     assert not cluster.nodes[leader].raft.is_leader  # type: ignore[union-attr]  # alive
 
 
+# -- a log that lost what was durable: protocol §1.2 -----------------------------------------------------------------
+
+
+def damaged_cluster(seed: int) -> tuple[CoreCluster, str, str, str]:
+    """Three members with a history; `hurt` is dead and has lost most of it. Returns (cluster, leader, whole, hurt)."""
+    cluster = CoreCluster(3, seed=seed)
+    leader = cluster.elect()
+    for number in range(5):
+        cluster.propose(leader, b"%d" % number)
+        cluster.run(20)
+    cluster.run(300)
+    whole, hurt = (name for name in cluster.names if name != leader)
+    cluster.kill(hurt)
+    cluster.damage(hurt, kept=2)
+    return cluster, leader, whole, hurt
+
+
+def test_a_member_that_lost_durable_blocks_is_refilled_and_then_votes_again() -> None:
+    cluster, leader, whole, hurt = damaged_cluster(seed=1)
+    cluster.start(hurt)
+    raft = cluster.nodes[hurt].raft
+    assert raft is not None
+    assert raft.role.name == "passive"
+    cluster.run(2_000)
+    assert raft.role.name == "follower"
+    assert cluster.bodies(hurt) == cluster.bodies(leader)
+    cluster.kill(leader)
+    assert cluster.elect() in (whole, hurt)
+
+
+def test_a_member_that_lost_durable_blocks_helps_elect_nobody() -> None:
+    cluster, leader, whole, hurt = damaged_cluster(seed=2)
+    cluster.kill(leader)
+    cluster.start(hurt)
+    cluster.run(10_000)
+    assert cluster.leader() is None
+    assert cluster.nodes[whole].raft.term <= cluster.nodes[leader].metadata[0]  # type: ignore[union-attr]  # alive
+    cluster.start(leader)
+    cluster.elect()
+    cluster.run(2_000)
+    assert cluster.bodies(hurt) == cluster.bodies(whole)
+
+
+def test_a_member_being_refilled_starts_over_with_each_new_leader() -> None:
+    cluster, leader, whole, hurt = damaged_cluster(seed=3)
+    cluster.kill(whole)
+    cluster.start(hurt)
+    cluster.nodes[hurt].flush_ms = (5_000, 5_000)  # refilled, but not yet durable, when the leader goes
+    cluster.run(400)
+    raft = cluster.nodes[hurt].raft
+    assert raft is not None
+    assert raft.role.name == "passive"
+    cluster.kill(leader)
+    cluster.nodes[hurt].flush_ms = (1, 3)
+    cluster.run(1_000)
+    assert raft.role.name == "passive"
+    cluster.start(leader)
+    cluster.start(whole)
+    cluster.elect()
+    cluster.run(8_000)
+    assert raft.role.name in ("follower", "leader")
+    assert cluster.bodies(hurt) == cluster.bodies(whole)
+
+
+def test_a_fault_cleared_means_nothing_to_a_member_that_had_none() -> None:
+    cluster = CoreCluster(3, seed=1)
+    leader = cluster.elect()
+    cluster.step(leader, [FaultCleared()])
+    assert cluster.leader() == leader
+
+
+# -- connections as evidence: protocol §3.3 --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_leader_whose_port_refuses_is_replaced_once_its_lease_has_run_out(seed: int) -> None:
+    cluster = CoreCluster(3, seed=seed)
+    old = cluster.elect()
+    cluster.run(1_000)
+    cluster.kill(old)
+    cluster.tell_dead(old)
+    killed = cluster.now
+    new = cluster.elect()
+    assert new != old
+    assert cluster.now - killed < cluster.config.election_timeout_ms
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_flaky_link_of_one_member_deposes_no_leader(seed: int) -> None:
+    cluster = CoreCluster(3, seed=seed)
+    leader = cluster.elect()
+    witness = next(name for name in cluster.names if name != leader)
+    term = cluster.nodes[leader].raft.term  # type: ignore[union-attr]  # alive
+    for _ in range(20):
+        cluster.tell_dead(leader, witness)
+        cluster.run(cluster.random.randint(10, 400))
+        cluster.tell_back(leader)
+    cluster.run(2_000)
+    assert cluster.leader() == leader
+    assert cluster.nodes[leader].raft.term == term  # type: ignore[union-attr]  # alive
+
+
+def test_a_leader_sends_nothing_to_a_member_without_a_link_and_catches_it_up_when_the_link_is_back() -> None:
+    cluster = CoreCluster(3, seed=6)
+    leader = cluster.elect()
+    away = next(name for name in cluster.names if name != leader)
+    cluster.isolate(away)
+    cluster.tell_dead(away, leader)
+    for number in range(20):
+        cluster.propose(leader, b"%d" % number)
+        cluster.run(30)
+    cluster.heal()
+    cluster.run(50)
+    assert len(cluster.bodies(away)) < 20
+    cluster.tell_back(away)
+    cluster.run(300)
+    assert cluster.bodies(away) == cluster.bodies(leader)
+
+
+def test_a_member_being_refilled_is_not_moved_by_a_dead_leader() -> None:
+    cluster, leader, _, hurt = damaged_cluster(seed=4)
+    cluster.start(hurt)
+    cluster.kill(leader)
+    cluster.tell_dead(leader)
+    assert cluster.nodes[hurt].raft.role.name == "passive"  # type: ignore[union-attr]  # alive
+
+
+# -- settings --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"heartbeat_ms": 0},
+        {"heartbeat_ms": 500},
+        {"lease_ms": 200},
+        {"lease_ms": 500},
+        {"inflight_bytes_max": 0},
+        {"append_bytes_max": 0},
+    ],
+)
+def test_times_that_contradict_each_other_are_refused(settings: dict[str, int]) -> None:
+    with pytest.raises(ConfigurationError):
+        RaftConfig(**settings)
+
+
+def test_a_log_view_refuses_what_does_not_follow() -> None:
+    log = LogView()
+    log.append(1, 3, 2, 111, 10)
+    for first, count, term in ((3, 1, 2), (5, 1, 2), (4, 0, 2), (4, 1, 1)):
+        with pytest.raises(InvariantError):
+            log.append(first, count, term, 222, 10)
+    with pytest.raises(InvariantError):
+        log.truncate_after(2)
+    assert log.boundary_at_or_below(2) == 0
+    assert log.before_term_of(0) == 0
+
+
 @pytest.mark.parametrize("seed", range(60))
 def test_random_faults_never_break_an_invariant_and_the_cluster_recovers(seed: int) -> None:
     """Crashes, cuts, losses and slow disks at random, then calm: everyone must hold what was acknowledged."""
@@ -163,10 +324,13 @@ def test_random_faults_never_break_an_invariant_and_the_cluster_recovers(seed: i
         name = draw.choice(cluster.names)
         if dice < 0.08:
             cluster.kill(name)
+            if draw.random() < 0.5:
+                cluster.tell_dead(name)
         elif dice < 0.2:
             for each in cluster.names:
                 if cluster.nodes[each].raft is None:
                     cluster.start(each)
+                    cluster.tell_back(each)
         elif dice < 0.25:
             cluster.isolate(name)
         elif dice < 0.28:
@@ -189,6 +353,8 @@ def test_random_faults_never_break_an_invariant_and_the_cluster_recovers(seed: i
         cluster.nodes[each].flush_ms = (1, 3)
         if cluster.nodes[each].raft is None:
             cluster.start(each)
+    for each in cluster.names:
+        cluster.tell_back(each)
     cluster.elect()
     cluster.run(5_000)
     logs = [[block.chain for block in node.blocks] for node in cluster.nodes.values()]

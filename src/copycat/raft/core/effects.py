@@ -35,6 +35,11 @@ class Truncate:
 
 
 @dataclass(slots=True)
+class ClearFault:
+    """The log is refilled: forget its hole, durably, then report `FaultCleared`."""
+
+
+@dataclass(slots=True)
 class Persist:
     """Make term and vote durable, then report `Persisted`."""
 
@@ -112,6 +117,7 @@ Effect = (
     Store
     | StoreReceived
     | Truncate
+    | ClearFault
     | Persist
     | Send
     | Replicate

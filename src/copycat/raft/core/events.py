@@ -38,6 +38,11 @@ class Persisted:
 
 
 @dataclass(slots=True)
+class FaultCleared:
+    """The log's hole is forgotten, durably."""
+
+
+@dataclass(slots=True)
 class Applied:
     """Every entry up to `index` has been applied."""
 
@@ -66,4 +71,4 @@ class Reachable:
     member: str
 
 
-Event = Received | Proposed | Flushed | Persisted | Applied | ReadRequested | Unreachable | Reachable
+Event = Received | Proposed | Flushed | Persisted | FaultCleared | Applied | ReadRequested | Unreachable | Reachable

@@ -112,6 +112,7 @@ def refusal(raft: Raft, request: Append, hint_index: int) -> AppendResponse:
         match_index=0,
         hint_index=hint_index,
         sent_ms=raft.now,
+        refilling=raft.role.name == "passive",
     )
 
 
@@ -153,6 +154,7 @@ def answer(raft: Raft, role: Follower) -> None:
                 match_index=match,
                 hint_index=0,
                 sent_ms=raft.now,
+                refilling=raft.role.name == "passive",
             ),
         )
         role.told_match = max(match, role.told_match)

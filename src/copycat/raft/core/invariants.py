@@ -1,7 +1,7 @@
 """What must hold of a member's state after every step, and of every change of it.
 
 `Watch` checks one member step by step; `ClusterWatch` sees all members at once, as only a test can. Names and numbers
-follow the reliability page's list of invariants.
+are those of reliability §1.
 """
 
 from collections.abc import Iterable
@@ -57,11 +57,12 @@ class Watch:
     def _check_leader(self, raft: Raft, role: Leader) -> None:
         check(raft.leader == raft.member_id, "a leader knows itself", raft.leader)
         for member, progress in role.members.items():
-            check(progress.match_index >= self.match.get(member, 0), "7: a match index fell", member)
+            fell = progress.match_index < self.match.get(member, 0) and not progress.refilling
+            check(not fell, "7: a match index fell", member)
             check(progress.next_index > progress.match_index, "next must stay above match", member)
             check(progress.match_index <= raft.log.last_index, "7: match beyond the log", member)
             self.match[member] = progress.match_index
-        if raft.commit_index >= role.first_index:
+        if raft.commit_index >= role.first_index and not any(p.refilling for p in role.members.values()):
             holders = 1 if raft.durable_index >= raft.commit_index else 0
             holders += sum(progress.match_index >= raft.commit_index for progress in role.members.values())
             check(holders >= majority(len(raft.voters)), "5: committed without a durable majority", raft.commit_index)

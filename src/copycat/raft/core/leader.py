@@ -118,6 +118,9 @@ def on_append_response(raft: Raft, role: Leader, member: str, response: AppendRe
         return
     acknowledge_round(role, progress, response.round)
     progress.echo_ms = max(progress.echo_ms, response.sent_ms)
+    progress.refilling = response.refilling
+    if response.refilling and not response.accepted:
+        progress.lost(response.hint_index)
     if response.accepted:
         check(response.match_index <= raft.log.last_index, "a member vouches for entries nobody sent", member)
         progress.matched(response.match_index)

@@ -1,7 +1,7 @@
 """What the core knows of the log: where each block begins, its term, chain and size. Never its bytes.
 
 Four flat arrays and a bisect: a log of millions of blocks costs no objects, so the collector has nothing to walk
-(hotpath "Objects", "Memory").
+(docs/decisions/0007-the-block-is-the-unit.md).
 """
 
 from array import array

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from copycat.raft.core import follower
+from copycat.raft.core.effects import ClearFault
 from copycat.raft.protocol.messages import Append
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ class Passive(follower.Follower):
     name: str = "passive"
     target_index: int | None = None
     target_term: int = 0
+    clearing: bool = False
 
 
 def enter(raft: Raft) -> Passive:
@@ -53,10 +55,16 @@ def finish(raft: Raft, role: Passive) -> None:
     follower.answer(raft, role)
     if role.target_index is None or role.target_term != raft.term:
         return
-    if min(raft.durable_index, role.verified_index) >= role.target_index:
-        again = follower.enter(raft)
-        again.verified_index, again.round, again.told_match = role.verified_index, role.round, role.told_match
-        raft.become(again)
+    if not role.clearing and min(raft.durable_index, role.verified_index) >= role.target_index:
+        role.clearing = True
+        raft.effects.append(ClearFault())
+
+
+def on_fault_cleared(raft: Raft, role: Passive) -> None:
+    """Refilled, and the disk says so too: a voter again."""
+    again = follower.enter(raft)
+    again.verified_index, again.round, again.told_match = role.verified_index, role.round, role.told_match
+    raft.become(again)
 
 
 def on_unreachable(raft: Raft, role: Passive, member: str) -> None:

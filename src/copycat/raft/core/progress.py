@@ -13,7 +13,10 @@ from dataclasses import dataclass, field
 
 @dataclass(slots=True, kw_only=True)
 class Progress:
-    """`match_index` is verified and durable at the member, and only grows; `next_index` is always above it."""
+    """`match_index` is verified and durable at the member; `next_index` is always above it.
+
+    It only grows, but for a member whose disk has lost what it once vouched for (`refilling`).
+    """
 
     next_index: int
     contact_ms: int  # send time of the latest round it acknowledged (never the time of the answer)
@@ -21,6 +24,7 @@ class Progress:
     probing: bool = True
     probe_sent: bool = False
     reachable: bool = True
+    refilling: bool = False
     acknowledged_round: int = 0
     told_commit: int = 0
     echo_ms: int = 0
@@ -42,6 +46,10 @@ class Progress:
         self.next_index = max(self.next_index, self.match_index + 1)
         while self.inflight and self.inflight[0][0] <= self.match_index:
             self.inflight_bytes -= self.inflight.popleft()[1]
+
+    def lost(self, index: int) -> None:
+        """The member holds nothing beyond `index` any more, whatever it said before."""
+        self.match_index = min(self.match_index, index)
 
     def pipeline(self) -> None:
         """The member agrees with the log at the position last sent: stream from there."""

@@ -7,7 +7,7 @@ ends with its table of handlers. The term rule runs first, here, in one place.
 Durability is an event, not a held message. The core asks for `Store` and `Persist`, goes on, and answers only when
 `Flushed` and `Persisted` come back: an acknowledgement is never made before what it vouches for is on disk.
 
-Source: Raft dissertation §3; design §3; protocol §3.
+Source: Raft dissertation §3; protocol §3; ARCHITECTURE.md "The core's shape".
 """
 
 from collections.abc import Callable, Sequence
@@ -33,6 +33,7 @@ from copycat.raft.core.effects import (
 from copycat.raft.core.events import (
     Applied,
     Event,
+    FaultCleared,
     Flushed,
     Persisted,
     Proposed,
@@ -353,6 +354,11 @@ def on_persisted(raft: Raft, event: Persisted) -> None:
         ROOMS[type(raft.role)].on_persisted(raft, raft.role)
 
 
+def on_fault_cleared(raft: Raft, event: FaultCleared) -> None:
+    if isinstance(raft.role, passive.Passive):
+        passive.on_fault_cleared(raft, raft.role)
+
+
 def on_applied(raft: Raft, event: Applied) -> None:
     check(raft.applied_index <= event.index <= raft.commit_index, "applied beyond the commit index", event.index)
     raft.applied_index = event.index
@@ -388,6 +394,7 @@ ON_EVENT: dict[type, Callable[..., None]] = {
     Received: on_received,
     Flushed: on_flushed,
     Persisted: on_persisted,
+    FaultCleared: on_fault_cleared,
     Applied: on_applied,
     Proposed: on_proposed,
     ReadRequested: on_read,

@@ -3,13 +3,14 @@
 A block's body is a run of items; an item is a fixed header and an opaque blob. Forwarders and leaders read only
 headers; blobs are opened at apply. An item occupies `count` consecutive indices, the commands of a batch one each.
 
-Source: protocol §1.1, §5.1; hotpath "Batch".
+Source: protocol §1.1, §5.1, §10.4; docs/decisions/0007-the-block-is-the-unit.md.
 """
 
 import enum
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from struct import Struct
+from struct import error as StructError  # noqa: N812  # a class
 
 from copycat.errors import ProtocolError
 
@@ -30,12 +31,40 @@ class ItemKind(enum.IntEnum):
     UNREGISTER = 4  # the session's own orderly end; the ack field is unused
     EXPIRE = 5  # proposed by the leader; the ack field carries the last activity index it knew
     TICK = 6  # time passes: fires due timers when nothing else is appended
+    TYPES = 7  # the blob names the state machine types every member can run; others cannot be created
 
 
 ITEM = Struct("<BQQQII")  # kind, session, first sequence, ack, count, blob length
 ITEM_BYTES = ITEM.size
 KEEP_ALIVE = Struct("<QQQ")  # session, ack, event ack
 REGISTER = Struct("<16s16sI")  # nonce, secret, timeout in milliseconds
+
+
+SESSION_WINDOW = 8192
+"""How many commands a session may have without acknowledged results: part of what replicas compute, so no setting."""
+
+
+TYPE = Struct("<HH")  # version, length of the name; then the name
+
+
+def pack_types(types: Iterable[tuple[str, int]]) -> bytes:
+    """A set of state machine types, (name, version) each."""
+    named = [(name.encode(), version) for name, version in types]
+    return b"".join(TYPE.pack(version, len(name)) + name for name, version in named)
+
+
+def unpack_types(blob: bytes) -> list[tuple[str, int]]:
+    """What `pack_types` packed. Raises ProtocolError."""
+    types: list[tuple[str, int]] = []
+    at = 0
+    try:
+        while at < len(blob):
+            version, length = TYPE.unpack_from(blob, at)
+            at += TYPE.size + length
+            types.append((blob[at - length : at].decode(), version))
+    except (StructError, UnicodeDecodeError) as error:
+        raise ProtocolError(f"a set of types cannot be read: {error}") from None
+    return types
 
 
 @dataclass(slots=True)

@@ -1,6 +1,6 @@
 """What each side says of itself when a connection opens.
 
-Source: protocol §2.5.
+Source: protocol §2.5, §10.7.
 """
 
 import msgspec
@@ -16,6 +16,7 @@ class Hello(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     cluster_id: empty until the cluster has formed.
     members: the text forms this member was started with, sorted; compared while forming.
     versions: lowest and highest protocol version spoken.
+    types: the (name, version) of every state machine type this member can run.
     credentials: opaque; for a later authenticator.
     """
 
@@ -26,6 +27,7 @@ class Hello(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     incarnation: bytes = b""
     incarnations: dict[str, bytes] = {}
     members: tuple[str, ...] = ()
+    types: tuple[tuple[str, int], ...] = ()
     credentials: bytes = b""
 
 

@@ -1,6 +1,6 @@
 """Who belongs to a cluster: a member's stable id and the address it is dialled at.
 
-Source: design §4 "Members"; protocol §2.
+Source: protocol §2.
 """
 
 import re

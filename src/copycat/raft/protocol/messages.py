@@ -92,7 +92,8 @@ class Append:
 class AppendResponse:
     """`accepted` vouches for the round; `match_index` vouches for what is verified *and durable*, so it may lag.
 
-    When refused, the leader goes on from `hint_index`, the highest index that may still agree.
+    When refused, the leader goes on from `hint_index`, the highest index that may still agree. `refilling`: the disk
+    lost what was durable, so whatever this member vouched for beyond that is void.
     """
 
     term: int
@@ -101,6 +102,7 @@ class AppendResponse:
     match_index: int
     hint_index: int
     sent_ms: int  # the follower's clock, to be echoed
+    refilling: bool = False
 
 
 Message = PollRequest | PollResponse | VoteRequest | VoteResponse | Append | AppendResponse

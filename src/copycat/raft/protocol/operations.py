@@ -3,7 +3,7 @@
 An operation class has an explicit id, unique within its state machine and never reused. Its dataclass fields, in
 order, are its arguments on the wire.
 
-Source: design §4 "Consistency levels"; protocol §7.2.
+Source: protocol §3.4 to §3.7, §7.2.
 """
 
 import enum

@@ -4,7 +4,7 @@ A state machine is a pure function of the log. It takes time from the commit (lo
 no random numbers and does no I/O; it never iterates a set of strings where order matters. Then every replica, and
 every replay, computes the same.
 
-Source: protocol §4, §5.7; design §1 (7).
+Source: protocol §4, §5.7; ARCHITECTURE.md "Time comes from the log".
 """
 
 from collections.abc import Callable, Iterator

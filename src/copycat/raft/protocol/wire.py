@@ -6,7 +6,7 @@ have fixed headers (struct) so that a forwarder reads a few integers and copies 
 
 Every decoder raises ProtocolError, and nothing else, for bytes it cannot read.
 
-Source: protocol §5.1; hotpath "Forwarding".
+Source: protocol §5.1, §5.8, §10.8, §10.9.
 """
 
 import enum
@@ -43,6 +43,7 @@ class Tag(enum.IntEnum):
     APPEND_RESPONSE = 6
     FORWARD = 7  # route u64, then the client's frame
     RELAY = 8  # route u64, then the frame for that client
+    IDENTITY = 9  # a hello again, because the sender's cluster has formed since
     # a client to any server
     REGISTER = 16
     BATCH = 18
@@ -90,6 +91,7 @@ HEADER_QUERY = Struct("<BQQQQBI")  # tag, request, session, sequence, floor, con
 HEADER_ANSWER = Struct("<BQQQ")  # tag, request, index, event index; then results
 HEADER_QUERY_REFUSED = Struct("<BQB")  # tag, request, reason; then UTF-8 detail
 HEADER_FORWARD = Struct("<BQ")  # tag, route; then a frame
+HEADER_RELAY = HEADER_FORWARD
 HEADER_REGISTER = Struct("<B16sI")  # tag, nonce, timeout in milliseconds
 HEADER_REGISTERED = Struct("<B16sQ16sI")  # tag, nonce, session, secret, timeout in milliseconds
 HEADER_REGISTER_REFUSED = Struct("<B16sB")  # tag, nonce, reason; then UTF-8 detail
