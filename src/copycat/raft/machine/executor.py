@@ -5,7 +5,7 @@ not decode, an operation that raises, a result that cannot be sent. Nothing a cl
 
 Log time moves first, then due timers fire, then the block's own entries take effect.
 
-Source: protocol §4, §5; hotpath "Apply is total".
+Source: protocol §4, §5; ARCHITECTURE.md "Apply is total".
 """
 
 from collections.abc import Callable
@@ -16,7 +16,16 @@ from copycat.errors import CopycatError, InvariantError, check
 from copycat.raft.machine.host import Clockwork
 from copycat.raft.machine.sessions import ServerSession
 from copycat.raft.machine.timers import Timer
-from copycat.raft.protocol.entries import KEEP_ALIVE, REGISTER, BlockKind, Item, ItemKind, iterate_items
+from copycat.raft.protocol.entries import (
+    KEEP_ALIVE,
+    REGISTER,
+    SESSION_WINDOW,
+    BlockKind,
+    Item,
+    ItemKind,
+    iterate_items,
+    unpack_types,
+)
 from copycat.raft.protocol.operations import Failure
 
 
@@ -34,6 +43,17 @@ class Machines(Protocol):
     def session_ended(self, session: ServerSession, expired: bool) -> None: ...
 
     def fire(self, timer: Timer) -> None: ...
+
+    @property
+    def types(self) -> list[tuple[str, int]]:
+        """The (name, version) of every type this replica can run, sorted."""
+
+    @property
+    def allowed(self) -> list[tuple[str, int]]:
+        """The types that may be created, sorted: those the log says every member can run."""
+
+    def allow(self, types: list[tuple[str, int]]) -> None:
+        """From here in the log on, these types may be created and no others."""
 
 
 class Block(Protocol):
@@ -89,10 +109,7 @@ Outcome = Results | Registered | Kept | Ended | Refused
 
 
 class Executor:
-    """The replicated half of a server, from block bodies to outcomes. Owned by one driver.
-
-    window: how many commands a session may have unacknowledged; checked at append and again here (protocol §5.2).
-    """
+    """The replicated half of a server, from block bodies to outcomes. Owned by one driver."""
 
     def __init__(
         self,
@@ -101,14 +118,12 @@ class Executor:
         machines: Machines,
         decode_operations: Callable[[bytes], list[list[Any]]],
         encode_results: Callable[[list[Any]], bytes],
-        window: int,
     ) -> None:
         self.clockwork = clockwork
         self.sessions = clockwork.sessions
-        self._machines = machines
+        self.machines = machines
         self._decode = decode_operations
         self._encode = encode_results
-        self._window = window
         self.applied_index = 0
 
     def apply(self, block: Block) -> list[Outcome]:
@@ -120,7 +135,7 @@ class Executor:
         clockwork.index, clockwork.applying = block.first_index, True
         clockwork.time = max(clockwork.time, block.time)
         while (timer := clockwork.timers.pop_due(clockwork.time)) is not None:
-            self._machines.fire(timer)
+            self.machines.fire(timer)
         outcomes: list[Outcome] = []
         if block.kind == BlockKind.ITEMS:
             index = block.first_index
@@ -134,7 +149,7 @@ class Executor:
 
     def query(self, session: ServerSession | None, operations: bytes, count: int) -> bytes:
         """The encoded results of a batch of queries at the current state."""
-        return self._encode(self._read(operations, count, lambda ops: self._machines.query(session, ops)))
+        return self._encode(self._read(operations, count, lambda ops: self.machines.query(session, ops)))
 
     # -- items -------------------------------------------------------------------------------------------------------
 
@@ -153,6 +168,8 @@ class Executor:
             # Void when the session was heard of after the leader made up its mind (protocol §4.2).
             if session is not None and session.activity_index <= item.ack:
                 self._end(item.session, index, True, outcomes)
+        elif kind == ItemKind.TYPES:
+            self.machines.allow(unpack_types(item.blob))
         elif kind != ItemKind.TICK:
             raise InvariantError(f"the log holds an item of unknown kind {kind}: a newer version wrote it")
 
@@ -161,14 +178,14 @@ class Executor:
         if session is None:
             return Refused(item.session, item.sequence, known=False)
         last = item.sequence + item.count - 1
-        if item.sequence != session.sequence + 1 or last - item.ack > self._window:
+        if item.sequence != session.sequence + 1 or last - max(item.ack, session.ack) > SESSION_WINDOW:
             run = session.run_of(item.sequence, item.count)
             if run is None:
                 return Refused(item.session, item.sequence, known=True)
             return Results(item.session, *run)
         session.acknowledge(item.ack)
         results = self._read(
-            item.blob, item.count, lambda operations: self._machines.execute(session, index, operations)
+            item.blob, item.count, lambda operations: self.machines.execute(session, index, operations)
         )
         self.clockwork.index = index + item.count - 1
         data = self._encode(results)
@@ -196,7 +213,7 @@ class Executor:
         session = ServerSession(index, nonce, secret, timeout_ms)
         self.sessions.add(session)
         self.clockwork.index = index
-        self._machines.session_began(session)
+        self.machines.session_began(session)
         return Registered(session)
 
     def _keep_alive(self, item: Item, index: int) -> Outcome:
@@ -217,5 +234,5 @@ class Executor:
         if session is not None:
             self.clockwork.index = index
             self.sessions.remove(session, expired)
-            self._machines.session_ended(session, expired)
+            self.machines.session_ended(session, expired)
         outcomes.append(Ended(session_id, expired))

@@ -68,6 +68,10 @@ class ServerSession:
         return f"<Session {self.id} {self._state}>"
 
 
+NOBODY = ServerSession(0, b"", b"", 0)
+"""Whose query it is when it came without a session."""
+
+
 class Sessions:
     """The open sessions, in order of registration."""
 
