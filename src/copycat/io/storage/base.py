@@ -4,7 +4,7 @@ Blocks can be read as soon as they are appended and are durable later. Appends c
 to a job that may run on any thread; `flushed` on the loop's thread then advances `durable_index`. One job is out at
 a time. A truncation while a job is out lowers what that job may prove, because its indices may be rewritten.
 
-Source: protocol §1; hotpath "Durability".
+Source: protocol §1; docs/decisions/0008-flushing-beside-the-loop.md.
 """
 
 import zlib

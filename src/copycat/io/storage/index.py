@@ -1,6 +1,6 @@
 """What the log remembers in memory: recent records, and where the others are. Never an object per old block.
 
-Source: hotpath "Memory"; reliability §4.
+Source: docs/decisions/0007-the-block-is-the-unit.md.
 """
 
 from array import array

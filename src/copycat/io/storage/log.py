@@ -5,7 +5,7 @@ segment. A flush takes the parts and makes the files agree, in order, so rolling
 that begin a new segment. A new segment is begun after the one before it was synced. Nothing is changed in place: a
 truncation begins a segment of the next generation, which hides everything older from its first index on.
 
-Source: protocol §1; hotpath "Flush".
+Source: protocol §1; docs/decisions/0008-flushing-beside-the-loop.md.
 """
 
 import logging

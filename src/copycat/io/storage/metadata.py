@@ -4,7 +4,7 @@ Two files hold the same checksummed record. A save writes one, syncs it, writes 
 one of them at most. The copy that is bad or older is always written *first*, for overwriting the only good copy
 would leave a moment with none. Each file is born by rename, so a bad file is never an unfinished first save.
 
-Source: protocol §1.4; reliability §4 "Metadata".
+Source: protocol §1.4, §10.5; reliability §4 "Metadata".
 """
 
 import struct
@@ -28,8 +28,8 @@ _CHECKSUM = struct.Struct("<I")
 class Metadata(msgspec.Struct, frozen=True):
     """What a member persists apart from its log.
 
-    `vote` is "" for none in `term`; `cluster_id` is b"" until the cluster is formed; `members` are text forms;
-    `sequence` counts saves and is set by the store.
+    `vote` is "" for none in `term`; `cluster_id` is b"" until the cluster is formed, and then `incarnations` names
+    every member's; `members` are text forms; `sequence` counts saves and is set by the store.
     """
 
     term: int
@@ -38,6 +38,7 @@ class Metadata(msgspec.Struct, frozen=True):
     incarnation: bytes
     cluster_id: bytes = b""
     members: list[str] = []
+    incarnations: dict[str, bytes] = {}
     sequence: int = 0
 
 

@@ -12,7 +12,7 @@ is its frame. Two checksums tell two stories: a sound header over a bad body sti
 `synced_index` is the highest index its writer knew durable; it belongs to the writer's disk and means nothing
 to a peer.
 
-Source: protocol §1.1, §1.2.
+Source: protocol §1.1, §1.2, §10.3.
 """
 
 import struct
@@ -63,6 +63,11 @@ class Block(msgspec.Struct, gc=False):
     @property
     def last_index(self) -> int:
         return self.first_index + self.count - 1
+
+    @property
+    def size(self) -> int:
+        """The bytes of the body."""
+        return len(self.body)
 
 
 class Header(msgspec.Struct, gc=False):

@@ -8,7 +8,7 @@ Zeros are written *ahead* of the records, because a write that does not change t
 much cheaper to sync (0.465 against 0.550 ms measured for one small block). They are real writes: blocks merely
 allocated would still need their map changed at the first write.
 
-Source: protocol §1.3, §1.5; hotpath "Flush".
+Source: protocol §1.3, §1.5, §10.2; docs/decisions/0008-flushing-beside-the-loop.md.
 """
 
 import errno

@@ -1,6 +1,6 @@
 """Where and how a member keeps its data.
 
-Source: design §4; protocol §1.5, §2.6.
+Source: protocol §1.5, §2.6.
 """
 
 import enum
