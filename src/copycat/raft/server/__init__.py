@@ -1,1 +1,1 @@
-"""One member at work: the driver that turns events into effects done."""
+"""A server: the driver around the pure core, its links, its clients and its disk."""

@@ -1,0 +1,292 @@
+"""The desk between clients and consensus: takes their frames, passes them on, and brings answers back.
+
+A leader answers. Any other server hands the frame to its leader, unread, and the leader's answer back. Whenever a
+client's frames may have been lost on that way, it is told so by a LEADER notice, and sends again what is unanswered:
+so this desk keeps nothing for others and promises nothing it does not hold.
+
+Source: protocol §5; hotpath "Forwarding".
+"""
+
+import logging
+import random
+from collections.abc import Callable
+from typing import Protocol
+
+from copycat.errors import ProtocolError
+from copycat.raft.core.follower import Follower
+from copycat.raft.core.leader import Leader, lease_until
+from copycat.raft.core.raft import Raft
+from copycat.raft.machine.executor import Ended, Executor, Kept, Outcome, Registered, Results
+from copycat.raft.protocol.operations import ConsistencyLevel
+from copycat.raft.protocol.wire import (
+    HEADER_ENDED,
+    HEADER_FORWARD,
+    HEADER_KEPT,
+    HEADER_REGISTERED,
+    HEADER_RELAY,
+    HEADER_RESULTS,
+    SESSION_ID,
+    End,
+    Tag,
+    encode_msgpack,
+    unpack,
+)
+from copycat.raft.server.contacts import propose_expiries, propose_tick, propose_types
+from copycat.raft.server.identity import Identity
+from copycat.raft.server.intake import Intake
+from copycat.raft.server.limits import ServerLimits
+from copycat.raft.server.origins import ClientConnection, Origin, RelayedClient
+from copycat.raft.server.peers import Peers
+from copycat.raft.server.reads import Reads, WaitingQuery
+
+_log = logging.getLogger(__name__)
+
+
+class Turns(Protocol):
+    """What the desk asks of the driver."""
+
+    raft: Raft
+    executor: Executor
+
+    def wake(self) -> None: ...
+
+    def now_ms(self) -> int: ...
+
+
+class Desk:
+    """One server's desk."""
+
+    def __init__(
+        self, *, driver: Turns, peers: Peers, identity: Identity, limits: ServerLimits, chance: random.Random
+    ) -> None:
+        self._driver = driver
+        self._peers = peers
+        self._identity = identity
+        self._members = {member.id: member.address for member in identity.members}
+        self._limits = limits
+        self._random = chance
+        self._clients: dict[int, ClientConnection] = {}
+        self._held: list[tuple[Origin, bytes]] = []  # for a leader that is not ready yet
+        self._held_bytes = 0
+        self.intake: Intake | None = None  # while this server leads and is ready
+        self.reads = Reads(driver.executor, limits.max_waiting_queries)
+        self.on_notice: Callable[[], object] = _silence  # called when who leads may have changed
+
+    # -- connections -------------------------------------------------------------------------------------------------
+
+    def connected(self, client: ClientConnection) -> None:
+        self._clients[client.route] = client
+        self._announce_to(client, self._notice())
+
+    def disconnected(self, client: ClientConnection) -> None:
+        self._clients.pop(client.route, None)
+        if self.intake is not None:
+            self.intake.disconnected(client)
+
+    @property
+    def client_count(self) -> int:
+        return len(self._clients)
+
+    def announce(self, *, again: bool = False) -> None:
+        """Tell every client who leads, if that changed, or `again` because frames may have been lost."""
+        notice = self._notice()
+        self.on_notice()
+        for client in self._clients.values():
+            if again or client.announced != notice:
+                self._announce_to(client, notice)
+
+    def _announce_to(self, client: ClientConnection, notice: bytes) -> None:
+        client.announced = notice
+        client.send(notice)
+
+    @property
+    def known_leader(self) -> str | None:
+        """The leader, if this server leads and is ready, or can reach it."""
+        leader = self._driver.raft.leader
+        if self.intake is not None or (leader is not None and self._peers.is_up(leader)):
+            return leader
+        return None
+
+    def _notice(self) -> bytes:
+        term, leader = self._driver.raft.term, self.known_leader or ""
+        return _LEADER_TAG + encode_msgpack({"term": term, "leader": leader, "members": self._members})
+
+    # -- frames ------------------------------------------------------------------------------------------------------
+
+    def from_client(self, client: ClientConnection, frame: bytes) -> None:
+        """A frame of a client connected here. Raises ProtocolError."""
+        raft = self._driver.raft
+        if self.intake is not None or raft.is_leader:
+            self._as_leader(client, frame)
+        elif frame[0] == Tag.QUERY and self._answers_itself(client, frame):
+            return
+        elif raft.leader is not None:
+            self._peers.send(raft.leader, HEADER_FORWARD.pack(Tag.FORWARD, client.route) + frame)
+
+    def from_follower(self, member: str, frame: bytes) -> None:
+        """A client's frame, passed on by `member`. A bad one costs that client's answer, not the link."""
+        _, route = unpack(HEADER_FORWARD, frame)
+        try:
+            self._as_leader(RelayedClient(member, route, self._peers), frame[HEADER_FORWARD.size :])
+        except ProtocolError as error:
+            _log.warning("dropped a client's frame that %s passed on: %s", member, error, extra={"member": member})
+
+    def from_leader(self, frame: bytes) -> None:
+        """An answer for a client connected here."""
+        _, route = unpack(HEADER_RELAY, frame)
+        client = self._clients.get(route)
+        if client is not None:
+            client.send(frame[HEADER_RELAY.size :])
+
+    def _as_leader(self, origin: Origin, frame: bytes) -> None:
+        intake = self.intake
+        if intake is None:
+            self._hold(origin, frame)
+            return
+        tag = frame[0] if frame else 0
+        if tag == Tag.QUERY:
+            self._query(WaitingQuery.read(origin, frame))
+        else:
+            handler = AS_LEADER.get(tag)
+            if handler is None:
+                raise ProtocolError(f"a client sent a frame with tag {tag}, which no client sends")
+            handler(intake, origin, frame)
+        self._driver.wake()
+
+    def _hold(self, origin: Origin, frame: bytes) -> None:
+        """Keep what comes between the election and the first own entry, within bounds."""
+        if self._driver.raft.is_leader and self._held_bytes + len(frame) <= self._limits.max_held_bytes:
+            self._held.append((origin, frame))
+            self._held_bytes += len(frame)
+
+    # -- queries -----------------------------------------------------------------------------------------------------
+
+    def _query(self, query: WaitingQuery) -> None:
+        if query.consistency == ConsistencyLevel.LINEARIZABLE or not self._may_answer_at_once(query.consistency):
+            self.reads.confirm_first(query)
+        else:
+            self.reads.answer_when_reached(query)
+
+    def _may_answer_at_once(self, consistency: int) -> bool:
+        raft = self._driver.raft
+        if consistency == ConsistencyLevel.SERIALIZABLE:
+            return True
+        return isinstance(raft.role, Leader) and self._driver.now_ms() < lease_until(raft, raft.role)
+
+    def _answers_itself(self, client: ClientConnection, frame: bytes) -> bool:
+        """Whether this follower answered: its knowledge is recent, and it has all this client has seen or done."""
+        query = WaitingQuery.read(client, frame)
+        raft, executor = self._driver.raft, self._driver.executor
+        if query.consistency != ConsistencyLevel.SERIALIZABLE or not isinstance(raft.role, Follower):
+            return False
+        session = executor.sessions.get(query.session)
+        reached = (session is not None and session.sequence >= query.sequence) or not query.session
+        fresh = self._driver.now_ms() <= raft.role.fresh_until and executor.applied_index >= raft.role.fresh_commit
+        if not (reached and fresh and executor.applied_index >= query.floor):
+            return False
+        self.reads.answer_when_reached(query)
+        return True
+
+    # -- leading -----------------------------------------------------------------------------------------------------
+
+    def lead(self) -> None:
+        """This server leads and is ready: take in what was held, and tell its clients."""
+        self.intake = intake = Intake(
+            sessions=self._driver.executor.sessions,
+            limits=self._limits,
+            chance=self._random,
+            now_ms=self._driver.now_ms,
+        )
+        propose_types(intake, self._driver.executor.machines, self._identity.common_types())
+        held, self._held, self._held_bytes = self._held, [], 0
+        for origin, frame in held:
+            try:
+                self._as_leader(origin, frame)
+            except ProtocolError as error:
+                _log.warning("dropped a client's frame: %s", error)
+        self.announce()
+
+    def stop_leading(self) -> None:
+        """Another leads, or nobody: what was not answered is asked again by those who asked."""
+        self.intake = None
+        self._held.clear()
+        self._held_bytes = 0
+        self.reads.forget()
+
+    def watch(self, now_ms: int, log_time_now: int, *, idle: bool) -> None:
+        """What a leader looks after every heartbeat. `idle`: nothing in the log waits to be applied."""
+        intake, executor = self.intake, self._driver.executor
+        if intake is not None:
+            propose_expiries(intake, executor.sessions, now_ms)
+            if idle:
+                propose_types(intake, executor.machines, self._identity.common_types())
+                propose_tick(intake, executor.clockwork.timers, log_time_now)
+
+    def deliver(self, outcomes: list[Outcome]) -> None:
+        """Entries were applied: tell the clients whose they are."""
+        intake = self.intake
+        if intake is None:
+            return
+        for outcome in outcomes:
+            DELIVER.get(type(outcome), _nothing)(intake, outcome)
+
+
+def _silence() -> None:
+    """Nobody waits for a leader."""
+
+
+def _results(intake: Intake, outcome: Results) -> None:
+    origin = intake.origin_of(outcome.session)
+    if origin is not None:
+        header = HEADER_RESULTS.pack(Tag.RESULTS, outcome.session, outcome.first, outcome.count, outcome.index, 0)
+        origin.send(header + outcome.data)
+
+
+def _registered(intake: Intake, outcome: Registered) -> None:
+    session = outcome.session
+    origin = intake.registered(session)
+    if origin is not None:
+        origin.send(
+            HEADER_REGISTERED.pack(Tag.REGISTERED, session.nonce, session.id, session.secret, session.timeout_ms)
+        )
+
+
+def _kept(intake: Intake, outcome: Kept) -> None:
+    told: list[tuple[Origin, list[int]]] = []
+    for session_id in outcome.alive:
+        origin = intake.origin_of(session_id)
+        if origin is None:
+            continue
+        if not told or told[-1][0] != origin:
+            told.append((origin, []))
+        told[-1][1].append(session_id)
+    for origin, sessions in told:
+        origin.send(HEADER_KEPT.pack(Tag.KEPT, len(sessions)) + b"".join(map(SESSION_ID.pack, sessions)))
+
+
+def _ended(intake: Intake, outcome: Ended) -> None:
+    origin = intake.ended(outcome.session)
+    if origin is not None:
+        why = End.EXPIRED if outcome.expired else End.UNREGISTERED
+        origin.send(HEADER_ENDED.pack(Tag.ENDED, outcome.session, why))
+
+
+def _nothing(_intake: Intake, _outcome: Outcome) -> None:
+    """Of a batch refused at apply its client hears nothing: only a newer leader's session can have moved past it."""
+
+
+_LEADER_TAG = bytes([Tag.LEADER])
+
+AS_LEADER: dict[int, Callable[[Intake, Origin, bytes], None]] = {
+    Tag.BATCH: Intake.batch,
+    Tag.REGISTER: Intake.register,
+    Tag.KEEP_ALIVE: Intake.keep_alive,
+    Tag.UNREGISTER: Intake.unregister,
+}
+
+DELIVER: dict[type, Callable[..., None]] = {
+    Results: _results,
+    Registered: _registered,
+    Kept: _kept,
+    Ended: _ended,
+}

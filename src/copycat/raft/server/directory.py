@@ -1,0 +1,167 @@
+"""What a member finds in its data directory when it starts, and what it must write there before it may act.
+
+Source: protocol §1, §2.1 to §2.6.
+"""
+
+import logging
+import random
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from copycat.errors import CorruptionError, ForeignDirectoryError, InvariantError
+from copycat.io.storage.log import Log
+from copycat.io.storage.memory import MemoryLog
+from copycat.io.storage.metadata import Metadata, MetadataKeeper
+from copycat.io.storage.storage import Storage
+from copycat.raft.core.config import RaftConfig
+from copycat.raft.core.log_view import LogView
+from copycat.raft.core.raft import Raft
+from copycat.raft.protocol.entries import BlockKind
+from copycat.raft.protocol.members import Member
+from copycat.raft.server.identity import Identity
+
+_log = logging.getLogger(__name__)
+
+
+class Configuration(msgspec.Struct, frozen=True, kw_only=True):
+    """What a leader's first entry carries: the cluster and its members, in text form, as of that entry."""
+
+    cluster_id: bytes
+    members: list[str]
+
+
+class Directory:
+    """A member's data, locked from `open` to `close`."""
+
+    def __init__(self, storage: Storage, member: Member, members: Sequence[Member], chance: random.Random) -> None:
+        self._storage = storage
+        self._member = member
+        self._members = members
+        self._random = chance
+        self._keeper: MetadataKeeper | None = None
+        self._metadata: Metadata | None = None
+
+    def open(self) -> Identity:
+        """Lock the directory and read who this member is; a new directory draws an incarnation.
+
+        Raises: DirectoryInUseError, ForeignDirectoryError, CorruptionError, StorageError, ConfigurationError.
+        """
+        self._storage.lock()
+        self._keeper = self._storage.open_metadata()
+        metadata = self._keeper.load()
+        if metadata is None:
+            incarnation = self._random.getrandbits(128).to_bytes(16, "big")
+            metadata = self._keeper.save(Metadata(0, "", self._member.id, incarnation))
+        elif metadata.member_id != self._member.id:
+            raise ForeignDirectoryError(
+                f"{self._storage.directory} belongs to member {metadata.member_id!r}, not to {self._member.id!r}: "
+                "give each member a directory of its own"
+            )
+        self._metadata = metadata
+        return Identity(
+            member=self._member,
+            members=self._members_in_force(metadata),
+            incarnation=metadata.incarnation,
+            cluster_id=metadata.cluster_id,
+            incarnations=dict(metadata.incarnations),
+        )
+
+    def _members_in_force(self, metadata: Metadata) -> list[Member]:
+        """Once formed the cluster's own list counts; only addresses are taken from this start's arguments first."""
+        if not metadata.members:
+            return list(self._members)
+        known = {member.id: member for member in map(Member.parse, metadata.members)}
+        given = {member.id: member for member in self._members}
+        differences = [
+            *(f"{name} is not a member" for name in sorted(set(given) - set(known))),
+            *(f"{name} was left out" for name in sorted(set(known) - set(given))),
+            *(
+                f"{name} is at {given[name].address}, was at {known[name].address}"
+                for name in sorted(set(given) & set(known))
+                if given[name] != known[name]
+            ),
+        ]
+        if differences:
+            _log.warning(
+                "the member list given is not the cluster's own, which counts: %s",
+                "; ".join(differences),
+                extra={"given": sorted(given), "known": sorted(known)},
+            )
+        return [given.get(name, known[name]) for name in sorted(known)]
+
+    def save_formed(self, identity: Identity) -> None:
+        """Remember the cluster this member now belongs to, durably."""
+        self._save(
+            cluster_id=identity.cluster_id,
+            incarnations=identity.incarnations,
+            members=[str(member) for member in identity.members],
+        )
+
+    def save_vote(self, term: int, vote: str) -> None:
+        """Make term and vote durable. Called on the disk's thread, one call after another."""
+        self._save(term=term, vote=vote)
+
+    def _save(self, **changes: object) -> None:
+        keeper, metadata = self._keeper, self._metadata
+        if keeper is None or metadata is None:
+            raise InvariantError("a directory is open before it is written to")
+        self._metadata = keeper.save(msgspec.structs.replace(metadata, **changes))
+
+    def open_log(self) -> Log | MemoryLog:
+        """Recover the log of a formed member. Raises: CorruptionError and the other StorageErrors."""
+        metadata = self._known()
+        log = self._storage.open_log(cluster_id=metadata.cluster_id)
+        if log.is_faulty and len(metadata.incarnations) == 1:
+            raise CorruptionError(
+                f"{self._storage.directory}: block {log.faulty_from} was durable and is damaged, and a cluster of one "
+                "has no other copy: restore a backup, or look at it with `copycat repair`"
+            )
+        return log
+
+    def restore(self, log: Log | MemoryLog, config: RaftConfig, chance: Callable[[], float], now_ms: int) -> Raft:
+        """The core as it was when the member stopped. Raises: ForeignDirectoryError when it was removed."""
+        metadata = self._known()
+        view = LogView()
+        initialized = 0
+        for first, count, term, kind, size, chain, _time in log.blocks_info():
+            view.append(first, count, term, chain, size)
+            if kind == BlockKind.INITIALIZE:
+                initialized = first
+        configuration = self._configuration(log, initialized, metadata)
+        return Raft(
+            member_id=self._member.id,
+            voters=[Member.parse(text).id for text in configuration.members],
+            configuration=msgspec.msgpack.encode(configuration),
+            config=config,
+            log=view,
+            term=max(metadata.term, view.last_term),
+            vote=metadata.vote if metadata.term >= view.last_term else "",
+            log_time=log.last_time,
+            random=chance,
+            now_ms=now_ms,
+            voting=not log.is_faulty,
+        )
+
+    def _configuration(self, log: Log | MemoryLog, initialized: int, metadata: Metadata) -> Configuration:
+        """The log's own configuration wins over arguments; the one of forming where the log has none yet."""
+        if initialized:
+            (block,) = log.read(initialized, initialized, 1)
+            found = msgspec.msgpack.decode(block.body, type=Configuration)
+        else:
+            found = Configuration(cluster_id=metadata.cluster_id, members=metadata.members)
+        if self._member.id not in [Member.parse(text).id for text in found.members]:
+            raise ForeignDirectoryError(
+                f"member {self._member.id!r} is not in the configuration at index {initialized} of its log: it was "
+                "removed; start with an empty directory and join under a new id"
+            )
+        return found
+
+    def _known(self) -> Metadata:
+        if self._metadata is None:
+            raise InvariantError("a directory is open before its log is")
+        return self._metadata
+
+    def close(self) -> None:
+        """Unlock the directory. Harmless when repeated."""
+        self._storage.close()

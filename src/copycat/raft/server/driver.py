@@ -1,0 +1,357 @@
+"""The driver: everything that arrived since the last turn of the event loop is handled together.
+
+A turn takes the events and proposals that wait, steps the core, and performs its effects in order: append to the log,
+send to members, apply what is committed, answer clients. Then the log is flushed, beside the loop when that may take
+long, while the next turn's proposals gather. Durability comes back as an event.
+
+Source: design §1 (3), §3; hotpath "The driver, in outline".
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+from copycat.errors import check
+from copycat.io.storage.log import Log
+from copycat.io.storage.memory import MemoryLog
+from copycat.io.storage.record import Block
+from copycat.raft.core.effects import (
+    ClearFault,
+    Committed,
+    Effect,
+    Persist,
+    ProposalRefused,
+    ReadReady,
+    ReadRefused,
+    Replicate,
+    RoleChanged,
+    Send,
+    Store,
+    StoreReceived,
+    Truncate,
+)
+from copycat.raft.core.events import Applied, Event, Persisted, ReadRequested
+from copycat.raft.core.leader import Leader
+from copycat.raft.core.raft import Raft
+from copycat.raft.machine.executor import Executor
+from copycat.raft.protocol.wire import encode_append, encode_message
+from copycat.raft.server.disk_worker import DiskWorker
+from copycat.raft.server.flusher import Flusher
+from copycat.raft.server.peers import Peers
+from copycat.util.clock import Clock
+
+if TYPE_CHECKING:
+    from copycat.raft.server.desk import Desk
+
+_log = logging.getLogger(__name__)
+
+PASSES_MAX = 3
+APPLY_BYTES_A_PASS = 1 << 20
+RECENT_BYTES_MAX = 32 << 20
+
+
+class SaveVote(Protocol):
+    """Makes term and vote durable; called on the disk's thread."""
+
+    def __call__(self, term: int, vote: str) -> object: ...
+
+
+class Driver:
+    """Owns one member's core, log and replicated state, on one event loop.
+
+    on_fatal(error) is called once, when the member can go on no longer; it takes no further turn.
+    """
+
+    def __init__(
+        self,
+        *,
+        raft: Raft,
+        log: Log | MemoryLog,
+        executor: Executor,
+        peers: Peers,
+        clock: Clock,
+        save_vote: SaveVote,
+        disk: DiskWorker,
+        background: DiskWorker,
+        on_fatal: Callable[[BaseException], None],
+    ) -> None:
+        self.raft = raft
+        self.log = log
+        self.executor = executor
+        self.desk: Desk | None = None  # set once, before `start`
+        self._peers = peers
+        self._clock = clock
+        self._save_vote = save_vote
+        self._disk = disk
+        self._on_fatal = on_fatal
+        self._flusher = Flusher(log, disk, background, clock, self.post, self.fail)
+        self._loop = asyncio.get_running_loop()
+        self._inbox: list[Event] = []
+        self._recent: deque[Block] = deque()  # appended here and not yet applied, so that apply need not read them
+        self._recent_bytes = 0
+        self._is_woken = False
+        self._is_running = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_ms = 0
+        self._contacts_ms = 0
+        self._clear_fault = False
+        self._frame: tuple[object, bytes] = (None, b"")  # the latest append, for members that get the same
+
+    def start(self) -> None:
+        """Take the first turn soon."""
+        check(self.desk is not None, "a driver has a desk before it starts")
+        self._is_running = True
+        self.wake()
+
+    async def close(self) -> None:
+        """Take no further turn, let the disk finish what it was given, and close the log."""
+        self._is_running = False
+        if self._timer is not None:
+            self._timer.cancel()
+        await self._flusher.close()
+
+    @property
+    def is_running(self) -> bool:
+        return self._is_running
+
+    def now_ms(self) -> int:
+        """The clock of promises and leases; read after the input it is to judge."""
+        return self._clock.boottime_ms()
+
+    def post(self, event: Event) -> None:
+        """Something happened; the next turn handles it."""
+        self._inbox.append(event)
+        self.wake()
+
+    def wake(self) -> None:
+        """Take a turn soon."""
+        if not self._is_woken and self._is_running:
+            self._is_woken = True
+            self._loop.call_soon(self._turn)
+
+    def fail(self, error: BaseException) -> None:
+        """The member cannot go on: a failed disk, or a broken invariant."""
+        if self._is_running:
+            self._is_running = False
+            self._on_fatal(error)
+
+    # -- a turn ------------------------------------------------------------------------------------------------------
+
+    def _turn(self) -> None:
+        self._is_woken = False
+        if not self._is_running:
+            return
+        try:
+            self._pass()
+            passes = 1
+            while self._inbox and passes < PASSES_MAX:
+                self._pass()
+                passes += 1
+            if self._inbox or self.executor.applied_index < self.raft.commit_index:
+                self.wake()
+            self._peers.flush()
+            self._arm()
+        except Exception as error:
+            self.fail(error)
+
+    def _pass(self) -> None:
+        """Events in, effects done, what is committed applied, the log on its way to the disk."""
+        events, self._inbox = self._inbox, []
+        self._add_wishes(events)
+        for effect in self.raft.step(self.now_ms(), events):
+            PERFORM[type(effect)](self, effect)
+        self._apply()
+        if self._desk.intake is None and self.raft.is_ready:
+            self._desk.lead()
+            self._contacts_ms = 0
+            self.wake()
+        self._desk.reads.release()
+        self._flusher.kick(alone=not self._desk.intake or not self._desk.intake.waiting)
+
+    @property
+    def _desk(self) -> "Desk":
+        desk = self.desk
+        check(desk is not None, "a driver has a desk")
+        return desk  # type: ignore[return-value]  # checked
+
+    def _add_wishes(self, events: list[Event]) -> None:
+        """The clients' commands, gathered while the log was busy, and their reads."""
+        desk = self._desk
+        intake = desk.intake
+        if intake is None:
+            return
+        self._watch_contacts()
+        if intake.waiting and not self.log.flushing:
+            events.extend(intake.take())
+        queries = desk.reads.take_arrived()
+        if queries:
+            events.append(ReadRequested(queries))
+
+    def _watch_contacts(self) -> None:
+        """Every heartbeat: sessions gone silent, and timers that wait for time to pass."""
+        now, role = self.now_ms(), self.raft.role
+        if now >= self._contacts_ms and isinstance(role, Leader):
+            self._contacts_ms = now + self.raft.config.heartbeat_ms
+            idle = self.executor.applied_index == self.raft.log.last_index
+            self._desk.watch(now, role.time_base + now - role.time_from, idle=idle)
+
+    def _apply(self) -> None:
+        """Apply what is committed, a bounded amount a pass, so that a long log does not silence a member."""
+        executor, commit = self.executor, self.raft.commit_index
+        if executor.applied_index >= commit:
+            return
+        size = 0
+        for block in self._committed_blocks(executor.applied_index + 1, commit):
+            self._desk.deliver(executor.apply(block))
+            size += block.size
+            if size >= APPLY_BYTES_A_PASS:
+                break
+        self._inbox.append(Applied(executor.applied_index))
+
+    def _committed_blocks(self, first: int, commit: int) -> list[Block]:
+        recent = self._recent
+        if not recent or recent[0].first_index != first:
+            stop = recent[0].first_index - 1 if recent else commit
+            return self.log.read(first, min(stop, commit), APPLY_BYTES_A_PASS)
+        blocks: list[Block] = []
+        size = 0
+        while recent and recent[0].last_index <= commit and size < APPLY_BYTES_A_PASS:
+            block = recent.popleft()
+            self._recent_bytes -= block.size
+            size += block.size
+            blocks.append(block)
+        return blocks
+
+    def _arm(self) -> None:
+        """Be woken when the core wants to be. An earlier alarm is left to ring: turns are cheap, timers less so."""
+        deadline = self.raft.deadline_ms
+        if self._timer is not None:
+            if self._timer_ms <= deadline:
+                return
+            self._timer.cancel()
+        self._timer_ms = deadline
+        delay_ms = max(0, deadline - self.now_ms())
+        self._timer = self._loop.call_later(min(delay_ms, 3_600_000) / 1000, self._ring)
+
+    def _ring(self) -> None:
+        self._timer = None
+        self.wake()
+
+    # -- effects -----------------------------------------------------------------------------------------------------
+
+    def _store(self, effect: Store) -> None:
+        self._append(
+            Block(
+                effect.first_index,
+                effect.count,
+                effect.term,
+                effect.kind,
+                effect.time,
+                effect.chain_before,
+                effect.chain,
+                effect.body,
+            )
+        )
+
+    def _store_received(self, effect: StoreReceived) -> None:
+        for block in effect.blocks:
+            check(isinstance(block, Block), "received blocks come with their bodies")
+            self._append(block)  # type: ignore[arg-type]  # checked
+
+    def _append(self, block: Block) -> None:
+        self.log.append(block)
+        self._recent.append(block)
+        self._recent_bytes += block.size
+        while self._recent_bytes > RECENT_BYTES_MAX:
+            self._recent_bytes -= self._recent.popleft().size
+
+    def _truncate(self, effect: Truncate) -> None:
+        self.log.truncate_after(effect.index)
+        while self._recent and self._recent[-1].last_index > effect.index:
+            self._recent_bytes -= self._recent.pop().size
+
+    def _clear(self, _effect: ClearFault) -> None:
+        self._flusher.clear_fault()
+
+    def _persist(self, effect: Persist) -> None:
+        def done(error: BaseException | None) -> None:
+            if error is not None:
+                self.fail(error)
+            else:
+                self.post(Persisted(effect.term, effect.vote))
+
+        self._disk.submit(lambda: self._save_vote(effect.term, effect.vote), done)
+
+    def _send(self, effect: Send) -> None:
+        self._peers.send(effect.member, encode_message(effect.message))
+
+    def _replicate(self, effect: Replicate) -> None:
+        fields = (
+            effect.term,
+            effect.previous_index,
+            effect.previous_term,
+            effect.previous_chain,
+            effect.commit_index,
+            effect.log_index,
+            effect.round,
+            effect.lease_ms,
+            effect.echo_ms,
+            effect.confirm,
+            effect.settled,
+        )
+        self._peers.send(effect.member, encode_append(fields, self._records(effect.first_index, effect.last_index)))
+
+    def _records(self, first: int, last: int) -> bytes:
+        """The log's own bytes of a range; members that are level get the same range, read once."""
+        if first > last:
+            return b""
+        key = (first, last, self.raft.term)
+        if self._frame[0] != key:
+            records, reached = self.log.read_records(first, last, 1 << 62)
+            check(reached == last, "a range to replicate ends with a block", first, last, reached)
+            self._frame = (key, records)
+        return self._frame[1]
+
+    def _committed(self, effect: Committed) -> None:
+        self.log.protect(effect.index)
+
+    def _read_ready(self, effect: ReadReady) -> None:
+        for queries in effect.tokens:
+            self._desk.reads.confirmed(queries, effect.index)  # type: ignore[arg-type]  # what `_add_wishes` put in
+
+    def _read_refused(self, _effect: ReadRefused) -> None:
+        """The clients ask again, at the next leader."""
+
+    def _proposal_refused(self, _effect: ProposalRefused) -> None:
+        """As with reads: nothing was appended, and the clients send it all again."""
+
+    def _role_changed(self, effect: RoleChanged) -> None:
+        _log.info(
+            "%s is %s in term %d, leader %s",
+            self.raft.member_id,
+            effect.role,
+            effect.term,
+            effect.leader or "unknown",
+            extra={"role": effect.role, "term": effect.term, "leader": effect.leader},
+        )
+        if effect.role != "leader":
+            self._desk.stop_leading()
+        self._desk.announce()
+
+
+PERFORM: dict[type[Effect], Callable[..., None]] = {
+    Store: Driver._store,
+    StoreReceived: Driver._store_received,
+    Truncate: Driver._truncate,
+    ClearFault: Driver._clear,
+    Persist: Driver._persist,
+    Send: Driver._send,
+    Replicate: Driver._replicate,
+    Committed: Driver._committed,
+    ReadReady: Driver._read_ready,
+    ReadRefused: Driver._read_refused,
+    ProposalRefused: Driver._proposal_refused,
+    RoleChanged: Driver._role_changed,
+}

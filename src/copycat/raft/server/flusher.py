@@ -1,0 +1,107 @@
+"""When and where the log is flushed: at once on the loop when that is quick, else beside it.
+
+One flush runs at a time; what is appended meanwhile gathers for the next (group commit). A small flush alone is
+cheaper on the loop than a hand-over to a thread, but blocks heartbeats while the disk is slow: so only while recent
+flushes were fast.
+
+Source: hotpath "Flush"; protocol §1.5.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+from copycat.errors import check
+from copycat.io.storage.base import Flush
+from copycat.io.storage.log import Log
+from copycat.io.storage.memory import MemoryLog
+from copycat.raft.core.events import Event, FaultCleared, Flushed
+from copycat.raft.server.disk_worker import DiskWorker
+from copycat.util.clock import Clock
+
+INLINE_BYTES_MAX = 4096
+INLINE_SECONDS_MAX = 0.001
+SLOW_FLUSHES = 64  # how many flushes go beside the loop after a slow one
+
+
+class Flusher:
+    """Flushes one log. Used on the loop's thread only; `post` takes the events, `fail` a disk's error."""
+
+    def __init__(
+        self,
+        log: Log | MemoryLog,
+        disk: DiskWorker,
+        background: DiskWorker,
+        clock: Clock,
+        post: Callable[[Event], None],
+        fail: Callable[[BaseException], None],
+    ) -> None:
+        self._log = log
+        self._disk = disk
+        self._background = background
+        self._clock = clock
+        self._post = post
+        self._fail = fail
+        self._beside = SLOW_FLUSHES if isinstance(log, Log) else 0
+        self._clearing = False
+        self._cleared_by: Flush | None = None
+
+    def kick(self, *, alone: bool) -> None:
+        """Begin a flush if one is needed and none runs. `alone`: nothing else waits for this loop."""
+        flush = self._log.take_flush()
+        if flush is None:
+            return
+        if self._clearing:
+            self._clearing, self._cleared_by = False, flush
+        if alone and self._beside == 0 and flush.size_bytes <= INLINE_BYTES_MAX:
+            started = self._clock.monotonic()
+            flush.run()
+            if self._clock.monotonic() - started > INLINE_SECONDS_MAX:
+                self._beside = SLOW_FLUSHES
+            self._finished(flush)
+        else:
+            self._disk.submit(flush.run, lambda error: self._done(flush, error))
+            self._beside = max(0, self._beside - 1)
+        self._prewrite()
+
+    def clear_fault(self) -> None:
+        """Forget the log's hole with the next flush, and say when that is durable."""
+        self._log.clear_fault()
+        self._clearing = True
+        if not self._log.needs_flush:  # nothing to forget
+            self._clearing = False
+            self._post(FaultCleared())
+
+    async def close(self) -> None:
+        """Let the disk finish, then close the log. What was appended and not flushed was promised to nobody."""
+        self._disk.close()
+        self._background.close()
+        await asyncio.sleep(0)  # what they had done is told on the loop
+        if not self._log.flushing:
+            self._log.close()
+
+    def _done(self, flush: Flush, error: BaseException | None) -> None:
+        if error is not None:
+            self._fail(error)
+        else:
+            self._finished(flush)
+
+    def _finished(self, flush: Flush) -> None:
+        self._post(Flushed(*self._log.flushed(flush)))
+        if flush is self._cleared_by:
+            self._cleared_by = None
+            self._post(FaultCleared())
+
+    def _prewrite(self) -> None:
+        job = self._log.take_prewrite()
+        if job is None:
+            return
+        check(isinstance(self._log, Log), "only a log on disk is prewritten")
+        log: Log = self._log  # type: ignore[assignment]  # checked
+
+        def done(error: BaseException | None) -> None:
+            if error is not None:
+                self._fail(error)
+            else:
+                log.prewritten(job)
+
+        self._background.submit(job.run, done)

@@ -1,0 +1,140 @@
+"""Who this member is, which cluster it belongs to, and how a cluster forms. Sans-IO.
+
+A new directory draws a random incarnation. A member that belongs to no cluster yet neither votes nor campaigns: a
+first start and a wiped disk look alike. Once it has heard every listed member, all as new as itself and with the
+same list, the cluster is formed; each computes the same id. Whoever comes later adopts that cluster if the cluster
+knows its incarnation, and stops if the cluster knows another.
+
+Source: protocol §2.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from hashlib import blake2b
+
+from copycat.errors import ForeignDirectoryError, HandshakeError
+from copycat.raft.protocol.handshake import Hello, agree_version
+from copycat.raft.protocol.members import Member
+
+
+def cluster_id_of(incarnations: dict[str, bytes]) -> bytes:
+    """BLAKE2b-128 over the sorted (id, incarnation) pairs."""
+    digest = blake2b(digest_size=16)
+    for member_id in sorted(incarnations):
+        name = member_id.encode()
+        digest.update(len(name).to_bytes(2, "big") + name + incarnations[member_id])
+    return digest.digest()
+
+
+@dataclass(slots=True, kw_only=True)
+class Identity:
+    """`cluster_id` is empty until formed; then `incarnations` names every member's.
+
+    types: the (name, version) of each state machine type this member can run; `announced` holds the other members'.
+    """
+
+    member: Member
+    members: Sequence[Member]
+    incarnation: bytes
+    cluster_id: bytes = b""
+    incarnations: dict[str, bytes] = field(default_factory=dict)
+    heard: dict[str, bytes] = field(default_factory=dict)
+    types: tuple[tuple[str, int], ...] = ()
+    announced: dict[str, tuple[tuple[str, int], ...]] = field(default_factory=dict)
+
+    @property
+    def is_formed(self) -> bool:
+        return self.cluster_id != b""
+
+    @property
+    def cluster_name(self) -> str:
+        """The first eight hex digits of the cluster id, for people."""
+        return self.cluster_id.hex()[:8]
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        return tuple(member.id for member in self.members)
+
+    def hello(self) -> Hello:
+        """What this member says of itself now."""
+        return Hello(
+            role="member",
+            cluster_id=self.cluster_id,
+            member_id=self.member.id,
+            incarnation=self.incarnation,
+            incarnations=self.incarnations,
+            members=self.ids,
+            types=self.types,
+        )
+
+    def hear(self, hello: Hello) -> bool:
+        """Take in another member's hello. Returns whether this member became part of a formed cluster by it.
+
+        Raises HandshakeError when the two cannot belong together; ForeignDirectoryError when this member's own
+        directory cannot be used with that cluster.
+        """
+        agree_version(self.hello().versions, hello.versions)
+        if hello.member_id == self.member.id and hello.incarnation != self.incarnation:
+            raise HandshakeError(
+                f"two members call themselves {self.member.id!r}: one at {self.member.address}, and the caller; "
+                "give each member an id of its own"
+            )
+        formed = self._take_in(hello)
+        self.announced[hello.member_id] = hello.types
+        return formed
+
+    def _take_in(self, hello: Hello) -> bool:
+        if self.is_formed:
+            self._check_peer(hello)
+            return False
+        if hello.cluster_id:
+            self._adopt(hello)
+            return True
+        if hello.members != self.ids:
+            raise HandshakeError(
+                f"{hello.member_id} was started with members {', '.join(hello.members)}, but {self.member.id} with "
+                f"{', '.join(self.ids)}: start every member with the same list"
+            )
+        self.heard[hello.member_id] = hello.incarnation
+        return self.form_if_all_heard()
+
+    def common_types(self) -> list[tuple[str, int]] | None:
+        """The types every member can run, sorted; None while some member has not announced its own."""
+        if any(member_id not in self.announced for member_id in self.ids if member_id != self.member.id):
+            return None
+        common = set(self.types)
+        for types in self.announced.values():
+            common &= set(types)
+        return sorted(common)
+
+    def form_if_all_heard(self) -> bool:
+        """Form the cluster when every listed member is known; a single member knows itself."""
+        known = {**self.heard, self.member.id: self.incarnation}
+        if self.is_formed or any(member_id not in known for member_id in self.ids):
+            return False
+        self.incarnations = {member_id: known[member_id] for member_id in self.ids}
+        self.cluster_id = cluster_id_of(self.incarnations)
+        return True
+
+    def _check_peer(self, hello: Hello) -> None:
+        known = self.incarnations.get(hello.member_id)
+        if hello.cluster_id and hello.cluster_id != self.cluster_id:
+            raise HandshakeError(
+                f"{hello.member_id} belongs to cluster {hello.cluster_id.hex()[:8]}, {self.member.id} to cluster "
+                f"{self.cluster_name}: check addresses and data directories"
+            )
+        if known is not None and hello.incarnation != known:
+            raise HandshakeError(
+                f"{hello.member_id}'s directory is new, but cluster {self.cluster_name} knows another "
+                f"{hello.member_id}: remove {hello.member_id}, then join under a new id"
+            )
+
+    def _adopt(self, hello: Hello) -> None:
+        known = hello.incarnations.get(self.member.id)
+        if known != self.incarnation:
+            what = "does not list" if known is None else "knows another"
+            raise ForeignDirectoryError(
+                f"{self.member.id}'s directory is new, but cluster {hello.cluster_id.hex()[:8]} {what} "
+                f"{self.member.id}: remove {self.member.id}, then join under a new id"
+            )
+        self.cluster_id, self.incarnations = hello.cluster_id, dict(hello.incarnations)

@@ -1,0 +1,156 @@
+"""What arrives: who is calling, and what each frame says.
+
+A caller names itself in its hello: a member, whose frames are consensus, or a client, whose frames go to the desk.
+Bytes that cannot be read cost their own connection and nothing else.
+
+Source: protocol §2.5; reliability §4 "Network".
+"""
+
+import logging
+import random
+from typing import Protocol
+
+from copycat.errors import ForeignDirectoryError, HandshakeError, ProtocolError
+from copycat.io.storage.record import decode_records
+from copycat.io.transport.transport import Connection
+from copycat.raft.core.events import Received
+from copycat.raft.protocol.handshake import Hello, agree_version, decode_hello, encode_hello
+from copycat.raft.protocol.wire import HEADER_STATUS, Tag, decode_append, decode_message, unpack
+from copycat.raft.server.desk import Desk
+from copycat.raft.server.driver import Driver
+from copycat.raft.server.identity import Identity
+from copycat.raft.server.origins import ClientConnection
+
+_log = logging.getLogger(__name__)
+
+
+class Host(Protocol):
+    """What the gate asks of its server. `driver` and `desk` are None until the cluster has formed."""
+
+    identity: Identity
+    driver: Driver | None
+    desk: Desk | None
+
+    def formed(self) -> None:
+        """The identity has just become that of a formed cluster."""
+
+    def refused_for_good(self, error: ForeignDirectoryError) -> None:
+        """This member can never join the cluster it met."""
+
+    def status_frame(self, request: int) -> bytes: ...
+
+
+class Inbound:
+    """The handlers of every connection of one server: those it accepted, and the greetings of those it dialled."""
+
+    def __init__(self, host: Host, chance: random.Random, max_body: int) -> None:
+        self._host = host
+        self._max_body = max_body
+        # Drawn at random, so that an answer meant for an earlier life of this server finds nobody.
+        self._route = chance.getrandbits(62)
+        self._members: dict[Connection, str] = {}
+        self._clients: dict[Connection, ClientConnection] = {}
+
+    # -- greetings ---------------------------------------------------------------------------------------------------
+
+    def accept(self, greeting: bytes, connection: Connection) -> bytes:
+        """Answer a caller's hello with ours. Raises HandshakeError with the reason for the caller to read."""
+        try:
+            hello = decode_hello(greeting)
+        except ProtocolError as error:
+            raise HandshakeError(str(error)) from error
+        if hello.role == "member":
+            self.greet(hello)
+            self._members[connection] = hello.member_id
+            connection.on_close.append(self._member_left)
+            self._member_called(hello.member_id)
+        elif hello.role == "client":
+            agree_version(self._host.identity.hello().versions, hello.versions)
+            self._client_called(connection)
+        else:
+            raise HandshakeError(f"role {hello.role!r} is neither 'member' nor 'client'")
+        return encode_hello(self._host.identity.hello())
+
+    def greet(self, hello: Hello) -> None:
+        """Take in another member's hello, over whichever connection it came. Raises HandshakeError."""
+        try:
+            formed = self._host.identity.hear(hello)
+        except ForeignDirectoryError as error:
+            self._host.refused_for_good(error)
+            raise HandshakeError(str(error)) from error
+        if formed:
+            self._host.formed()
+
+    def _member_called(self, member: str) -> None:
+        """Answers of this member's may have been lost with an earlier connection of its."""
+        desk, driver = self._host.desk, self._host.driver
+        if desk is not None and driver is not None and driver.raft.leader == member:
+            desk.announce(again=True)
+
+    def _client_called(self, connection: Connection) -> None:
+        self._route += 1
+        client = ClientConnection(self._route, connection)
+        self._clients[connection] = client
+        connection.on_close.append(self._client_left)
+        if self._host.desk is not None:
+            self._host.desk.connected(client)
+
+    def _member_left(self, connection: Connection, _error: Exception | None) -> None:
+        self._members.pop(connection, None)
+
+    def _client_left(self, connection: Connection, _error: Exception | None) -> None:
+        client = self._clients.pop(connection, None)
+        if client is not None and self._host.desk is not None:
+            self._host.desk.disconnected(client)
+
+    def admit_early_callers(self, desk: Desk) -> None:
+        """The cluster has formed: clients that came before are clients now."""
+        for client in self._clients.values():
+            desk.connected(client)
+
+    @property
+    def member_ids(self) -> list[str]:
+        """The members whose connections stand, each once, in order."""
+        return sorted(set(self._members.values()))
+
+    # -- frames ------------------------------------------------------------------------------------------------------
+
+    def on_frames(self, connection: Connection, frames: list[bytes]) -> None:
+        """Everything that arrived together on one connection. Raises ProtocolError, which costs the connection."""
+        member = self._members.get(connection)
+        if member is not None:
+            for frame in frames:
+                self._from_member(member, frame)
+            return
+        client = self._clients.get(connection)
+        if client is not None:
+            for frame in frames:
+                self._from_client(client, frame)
+
+    def _from_client(self, client: ClientConnection, frame: bytes) -> None:
+        if not frame:
+            raise ProtocolError("a client sent an empty frame")
+        if frame[0] == Tag.STATUS:
+            _, request = unpack(HEADER_STATUS, frame)
+            client.send(self._host.status_frame(request))
+        elif self._host.desk is not None:
+            self._host.desk.from_client(client, frame)
+
+    def _from_member(self, member: str, frame: bytes) -> None:
+        tag = frame[0] if frame else 0
+        if tag == Tag.IDENTITY:
+            self.greet(decode_hello(frame[1:]))
+            return
+        driver, desk = self._host.driver, self._host.desk
+        if driver is None or desk is None:
+            return  # not formed: no vote, no entry, no promise
+        if tag == Tag.APPEND:
+            append, records = decode_append(frame)
+            append.blocks = decode_records(records, self._max_body)
+            driver.post(Received(member, append))
+        elif tag == Tag.FORWARD:
+            desk.from_follower(member, frame)
+        elif tag == Tag.RELAY:
+            desk.from_leader(frame)
+        else:
+            driver.post(Received(member, decode_message(frame)))

@@ -1,0 +1,240 @@
+"""What a leader lets into the log: sequences without gaps, known sessions, bounded windows and sizes.
+
+The state machine executes each sequence once and in order whatever the log holds; this desk keeps nonsense out of the
+log, answers what was executed already, and knows where each session's answers go. It looks at headers only.
+
+It lives for one leadership: made when the leader's first entry is applied, dropped when it steps down. By then every
+entry of earlier terms is applied, so the sessions' applied sequences are also the appended ones.
+
+Source: protocol §5.1 to §5.4.
+"""
+
+import hmac
+import random
+from collections.abc import Callable
+
+from copycat.errors import ProtocolError
+from copycat.raft.core.events import Proposed
+from copycat.raft.machine.sessions import ServerSession, Sessions
+from copycat.raft.protocol.entries import (
+    ITEM_BYTES,
+    KEEP_ALIVE,
+    REGISTER,
+    SESSION_WINDOW,
+    ItemKind,
+    pack_item,
+)
+from copycat.raft.protocol.wire import (
+    HEADER_BATCH,
+    HEADER_ENDED,
+    HEADER_KEEP_ALIVE,
+    HEADER_REGISTER,
+    HEADER_REGISTER_REFUSED,
+    HEADER_REJECTED,
+    HEADER_RESULTS,
+    HEADER_UNREGISTER,
+    KEPT_ALIVE,
+    End,
+    Reason,
+    Tag,
+    unpack,
+)
+from copycat.raft.server.limits import ServerLimits
+from copycat.raft.server.origins import ClientConnection, Origin
+
+
+class Intake:
+    """One leadership's desk. Frames come in, items collect, `take` hands them over as proposals, once a turn."""
+
+    def __init__(
+        self,
+        *,
+        sessions: Sessions,
+        limits: ServerLimits,
+        chance: random.Random,
+        now_ms: Callable[[], int],
+    ) -> None:
+        self._sessions = sessions
+        self._limits = limits
+        self._random = chance
+        self._now_ms = now_ms
+        self._appended: dict[int, int] = {}  # the last sequence let in, where it is beyond what is applied
+        self._origins: dict[int, Origin] = {}
+        self._registering: dict[bytes, Origin] = {}
+        self._kept: dict[int, tuple[int, int]] = {}  # this turn's keep-alives: session -> (ack, event ack)
+        self._items: list[tuple[int, bytes]] = []  # (count, bytes)
+        self._bytes = 0
+        now = now_ms()
+        self.contact_ms: dict[int, int] = {session.id: now for session in sessions}
+
+    # -- frames ------------------------------------------------------------------------------------------------------
+
+    def batch(self, origin: Origin, frame: bytes) -> None:
+        """A session's commands: let in if they follow what was let in before."""
+        _, session_id, first, ack, count = unpack(HEADER_BATCH, frame)
+        session = self._sessions.get(session_id)
+        if session is None:
+            origin.send(HEADER_ENDED.pack(Tag.ENDED, session_id, End.UNKNOWN))
+            return
+        if self._origins.get(session_id) != origin:
+            return  # not, or no longer, this connection's session; whoever holds it sends everything again
+        expected = self._appended.get(session_id, session.sequence) + 1
+        if first != expected:
+            self._out_of_step(origin, session, first, count, expected)
+            return
+        size = len(frame) - HEADER_BATCH.size
+        refusal = self._refusal(session, first, ack, count, size, frame)
+        if refusal is not None:
+            origin.send(_rejected(session_id, first, *refusal))
+            return
+        self._appended[session_id] = first + count - 1
+        self.contact_ms[session_id] = self._now_ms()
+        self._add(count, pack_item(ItemKind.COMMANDS, session_id, first, ack, count, frame[HEADER_BATCH.size :]))
+
+    def _out_of_step(self, origin: Origin, session: ServerSession, first: int, count: int, expected: int) -> None:
+        """Ahead of its turn: name the place to go on from. Executed before: answer again. In flight: it will be."""
+        if first > expected:
+            origin.send(_rejected(session.id, expected, Reason.GAP, f"sequence {expected} is missing before {first}"))
+            return
+        run = session.run_of(first, count)
+        if run is not None:
+            _, _, last_index, results = run
+            origin.send(HEADER_RESULTS.pack(Tag.RESULTS, session.id, first, count, last_index, 0) + results)
+
+    def _refusal(
+        self, session: ServerSession, first: int, ack: int, count: int, size: int, frame: bytes
+    ) -> tuple[Reason, str] | None:
+        limits = self._limits
+        if not 1 <= count == _array_length(frame, HEADER_BATCH.size):
+            return Reason.MALFORMED, f"the batch says it holds {count} operations, and does not"
+        if size > limits.max_batch_bytes:
+            return Reason.TOO_LARGE, f"a batch of {size} bytes exceeds the limit of {limits.max_batch_bytes}"
+        if first + count - 1 - max(ack, session.ack) > SESSION_WINDOW:
+            return Reason.OVERLOADED, f"more than {SESSION_WINDOW} commands without acknowledged results"
+        if self._bytes + size > limits.max_pending_bytes:
+            return Reason.OVERLOADED, f"{self._bytes} bytes of commands wait for the disk"
+        return None
+
+    def register(self, origin: Origin, frame: bytes) -> None:
+        """A new session, or a repeated wish for one."""
+        _, nonce, timeout_ms = unpack(HEADER_REGISTER, frame)
+        limits = self._limits
+        if not limits.session_timeout_ms_min <= timeout_ms <= limits.session_timeout_ms_max:
+            detail = (
+                f"a session timeout of {timeout_ms} ms is outside this server's limits, "
+                f"{limits.session_timeout_ms_min} to {limits.session_timeout_ms_max} ms"
+            )
+            refused = HEADER_REGISTER_REFUSED.pack(Tag.REGISTER_REFUSED, nonce, Reason.MALFORMED)
+            origin.send(refused + detail.encode())
+            return
+        self._registering[nonce] = origin
+        secret = self._random.getrandbits(128).to_bytes(16, "big")
+        self._add(1, pack_item(ItemKind.REGISTER, 0, 0, 0, 1, REGISTER.pack(nonce, secret, timeout_ms)))
+
+    def keep_alive(self, origin: Origin, frame: bytes) -> None:
+        """Sessions that still live, and from now on live on this connection."""
+        _, count = unpack(HEADER_KEEP_ALIVE, frame)
+        if len(frame) != HEADER_KEEP_ALIVE.size + count * KEPT_ALIVE.size:
+            raise ProtocolError(f"a keep-alive of {len(frame)} bytes cannot hold {count} sessions")
+        now = self._now_ms()
+        for session_id, secret, ack, event_ack in KEPT_ALIVE.iter_unpack(frame[HEADER_KEEP_ALIVE.size :]):
+            session = self._sessions.get(session_id)
+            if session is None or not hmac.compare_digest(session.secret, secret):
+                origin.send(HEADER_ENDED.pack(Tag.ENDED, session_id, End.UNKNOWN))
+                continue
+            self.bind(session_id, origin)
+            self.contact_ms[session_id] = now
+            self._kept[session_id] = (ack, event_ack)
+
+    def unregister(self, origin: Origin, frame: bytes) -> None:
+        """A session's orderly end."""
+        _, session_id, secret = unpack(HEADER_UNREGISTER, frame)
+        session = self._sessions.get(session_id)
+        if session is None or not hmac.compare_digest(session.secret, secret):
+            origin.send(HEADER_ENDED.pack(Tag.ENDED, session_id, End.UNKNOWN))
+            return
+        self.bind(session_id, origin)
+        self._add(1, pack_item(ItemKind.UNREGISTER, session_id, 0, 0, 1, b""))
+
+    # -- who is where ------------------------------------------------------------------------------------------------
+
+    def bind(self, session_id: int, origin: Origin) -> None:
+        """The session's answers go to `origin` from now on: the newest connection wins."""
+        self._origins[session_id] = origin
+        if isinstance(origin, ClientConnection):
+            origin.sessions.add(session_id)
+
+    def origin_of(self, session_id: int) -> Origin | None:
+        """Where the session's answers go; None while nobody holds it here."""
+        return self._origins.get(session_id)
+
+    def registered(self, session: ServerSession) -> Origin | None:
+        """A registration was applied: bind the session, and say who asked for it, if it was asked for here."""
+        self.contact_ms[session.id] = self._now_ms()
+        origin = self._registering.pop(session.nonce, None)
+        if origin is not None:
+            self.bind(session.id, origin)
+        return origin
+
+    def ended(self, session_id: int) -> Origin | None:
+        """The session is over; say who held it."""
+        self._appended.pop(session_id, None)
+        self.contact_ms.pop(session_id, None)
+        return self._origins.pop(session_id, None)
+
+    def disconnected(self, client: ClientConnection) -> None:
+        """A client's connection is gone; its sessions live on until they return or time out."""
+        for session_id in client.sessions:
+            if self._origins.get(session_id) is client:
+                del self._origins[session_id]
+
+    # -- proposals ---------------------------------------------------------------------------------------------------
+
+    def add(self, kind: ItemKind, session_id: int = 0, ack: int = 0, blob: bytes = b"") -> None:
+        """An item of the leader's own."""
+        self._add(1, pack_item(kind, session_id, 0, ack, 1, blob))
+
+    @property
+    def waiting(self) -> bool:
+        """Whether anything waits to be proposed."""
+        return bool(self._items or self._kept)
+
+    def take(self) -> list[Proposed]:
+        """Everything that waits, as blocks of bounded size; an item larger than that goes alone."""
+        if self._kept:
+            blob = b"".join(KEEP_ALIVE.pack(session, *acks) for session, acks in self._kept.items())
+            self._add(1, pack_item(ItemKind.KEEP_ALIVE, 0, 0, 0, 1, blob))
+            self._kept = {}
+        items, self._items, self._bytes = self._items, [], 0
+        proposals: list[Proposed] = []
+        at = 0
+        while at < len(items):
+            start, size = at, 0
+            while at < len(items) and (at == start or size + len(items[at][1]) <= self._limits.max_block_bytes):
+                size += len(items[at][1])
+                at += 1
+            chosen = items[start:at]
+            proposals.append(
+                Proposed(count=sum(count for count, _ in chosen), body=b"".join(body for _, body in chosen))
+            )
+        return proposals
+
+    def _add(self, count: int, item: bytes) -> None:
+        self._items.append((count, item))
+        self._bytes += len(item) - ITEM_BYTES
+
+
+def _rejected(session_id: int, sequence: int, reason: Reason, detail: str) -> bytes:
+    return HEADER_REJECTED.pack(Tag.REJECTED, session_id, sequence, reason) + detail.encode()
+
+
+def _array_length(data: bytes, at: int) -> int:
+    """How many elements the MessagePack array at `at` says it has; -1 when there is no array."""
+    lead = data[at] if at < len(data) else 0
+    if 0x90 <= lead <= 0x9F:
+        return lead & 0x0F
+    if lead == 0xDC:
+        return int.from_bytes(data[at + 1 : at + 3], "big")
+    if lead == 0xDD:
+        return int.from_bytes(data[at + 1 : at + 5], "big")
+    return -1

@@ -1,0 +1,40 @@
+"""Where a client's answer goes: straight down its connection, or back through the follower it is connected to."""
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from copycat.io.transport.transport import Connection
+from copycat.raft.protocol.wire import HEADER_RELAY, Tag
+from copycat.raft.server.peers import Peers
+
+
+class Origin(Protocol):
+    """A way back to a client. Two that compare equal are the same connection of the same client."""
+
+    def send(self, frame: bytes) -> None:
+        """Send if the way still stands; else the frame is dropped, and the client asks again elsewhere."""
+
+
+@dataclass(slots=True, eq=False)
+class ClientConnection:
+    """A client connected to this very server. `route` names it towards the leader; never reused in a process."""
+
+    route: int
+    connection: Connection
+    sessions: set[int] = field(default_factory=set)  # bound here while this server leads; only tested and emptied
+    announced: bytes = b""  # the LEADER frame it was sent last
+
+    def send(self, frame: bytes) -> None:
+        self.connection.send(frame)
+
+
+@dataclass(slots=True)
+class RelayedClient:
+    """A client connected to the follower `member`."""
+
+    member: str
+    route: int
+    peers: Peers = field(compare=False, repr=False)
+
+    def send(self, frame: bytes) -> None:
+        self.peers.send(self.member, HEADER_RELAY.pack(Tag.RELAY, self.route) + frame)

@@ -1,0 +1,139 @@
+"""Links to the other members: each member dials every other and sends on the connection it dialled.
+
+What the others send arrives on the connections they dialled. So there is no contest over whose connection counts,
+and a link that breaks is dialled again at once by the member that needs it: whether that redial is *refused* is the
+evidence for an early election (protocol §3.3).
+"""
+
+import asyncio
+import random
+from collections.abc import Callable
+
+from copycat.errors import CopycatError, HandshakeError
+from copycat.io.transport.transport import Connection, DialError, FrameHandler, Transport
+from copycat.raft.protocol.handshake import decode_hello, encode_hello
+from copycat.raft.protocol.members import Member
+from copycat.raft.server.identity import Identity
+from copycat.util.address import Address
+from copycat.util.backoff import Backoff
+from copycat.util.tasks import TaskOwner
+
+REDIAL_S_MIN = 0.05
+REDIAL_S_MAX = 1.0
+
+
+class Peers:
+    """The outgoing links of one member.
+
+    on_up(member), on_down(member, refused) and greet(hello) are called on the loop; `greet` may raise HandshakeError.
+    """
+
+    def __init__(
+        self,
+        *,
+        transport: Transport,
+        identity: Identity,
+        handler: FrameHandler,
+        greet: Callable[[Connection], None],
+        on_up: Callable[[str], None],
+        on_down: Callable[[str, bool], None],
+        chance: random.Random,
+        dial_timeout: float,
+    ) -> None:
+        self._transport = transport
+        self._identity = identity
+        self._handler = handler
+        self._greet = greet
+        self._on_up = on_up
+        self._on_down = on_down
+        self._random = chance
+        self._dial_timeout = dial_timeout
+        self._tasks = TaskOwner(f"{identity.member.id}-peers")
+        self._links: dict[str, Connection] = {}
+        self.failures: dict[str, str] = {}  # why the latest dial of each unreachable member failed
+
+    def start(self) -> None:
+        """Dial every other member, and keep dialling."""
+        for member in self._identity.members:
+            if member.id != self._identity.member.id:
+                self._tasks.start(self._keep_dialled(member), name=f"dial-{member.id}")
+
+    @property
+    def up(self) -> list[str]:
+        """The members whose link stands, in order."""
+        return sorted(self._links)
+
+    def is_up(self, member: str) -> bool:
+        """Whether frames to this member have a way."""
+        return member in self._links
+
+    def send(self, member: str, frame: bytes) -> bool:
+        """Send if the link stands. Returns whether it did; a frame may still be lost with its link."""
+        link = self._links.get(member)
+        if link is None:
+            return False
+        link.send(frame)
+        return True
+
+    def send_all(self, frame: bytes) -> None:
+        """Send to every member whose link stands."""
+        for link in self._links.values():
+            link.send(frame)
+
+    def flush(self) -> None:
+        """Write what was sent this turn."""
+        for link in self._links.values():
+            link.flush()
+
+    async def close(self) -> None:
+        """Close every link and stop dialling."""
+        await self._tasks.close()
+        for link in list(self._links.values()):
+            link.close()
+        self._links.clear()
+
+    async def _keep_dialled(self, member: Member) -> None:
+        backoff = Backoff(REDIAL_S_MIN, REDIAL_S_MAX, random=self._random)
+        address = Address(member.host, member.port)
+        stood = False
+        while True:
+            try:
+                link = await self._transport.connect(
+                    address, encode_hello(self._identity.hello()), self._handler, timeout=self._dial_timeout
+                )
+                self._check_is(member, link)
+                self._greet(link)
+            except DialError as error:
+                self.failures[member.id] = error.reason
+                # Refusal is evidence only after a link: before, it may be a firewall or an address that has moved.
+                self._on_down(member.id, error.refused and stood)
+            except (CopycatError, OSError) as error:
+                self.failures[member.id] = str(error)
+                self._on_down(member.id, False)
+            else:
+                backoff.reset()
+                stood = True
+                await self._until_closed(member.id, link)
+                continue
+            await asyncio.sleep(backoff.next_delay())
+
+    def _check_is(self, member: Member, link: Connection) -> None:
+        hello = decode_hello(link.peer_hello)
+        if hello.role != "member" or hello.member_id != member.id:
+            link.close()
+            raise HandshakeError(f"{member.address} answered as {hello.member_id!r}, not as {member.id!r}")
+
+    async def _until_closed(self, member: str, link: Connection) -> None:
+        closed = asyncio.Event()
+        if link.is_closed:
+            return
+        link.on_close.append(lambda _link, _error: closed.set())
+        self._links[member] = link
+        self.failures.pop(member, None)
+        self._on_up(member)
+        try:
+            await closed.wait()
+        finally:
+            self._links.pop(member, None)
+            link.close()
+        self._on_down(member, False)

@@ -1,0 +1,345 @@
+"""A server: opens a member's data, finds the others, forms or rejoins the cluster, and runs until it is closed."""
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Iterable, Sequence
+
+from copycat.errors import (
+    ClosedError,
+    ConfigurationError,
+    CopycatError,
+    ForeignDirectoryError,
+    InvariantError,
+    NoLeaderError,
+    StorageError,
+)
+from copycat.io.serializer import Serializer
+from copycat.io.storage.storage import Storage, StorageLevel
+from copycat.io.transport.tcp import TcpTransport
+from copycat.io.transport.transport import Connection, Server, Transport
+from copycat.raft.core.config import RaftConfig
+from copycat.raft.core.events import Reachable, Unreachable
+from copycat.raft.machine.executor import Executor, Machines
+from copycat.raft.machine.host import Clockwork, ValueCodec
+from copycat.raft.machine.single import SingleMachine
+from copycat.raft.protocol.handshake import decode_hello, encode_hello
+from copycat.raft.protocol.members import Member, parse_members
+from copycat.raft.protocol.state_machine import StateMachine
+from copycat.raft.protocol.wire import HEADER_STATUS, Tag, decode_operations, encode_msgpack, encode_results
+from copycat.raft.server.desk import Desk
+from copycat.raft.server.directory import Directory
+from copycat.raft.server.disk_worker import DiskWorker
+from copycat.raft.server.driver import Driver
+from copycat.raft.server.fatal import end_process
+from copycat.raft.server.identity import Identity
+from copycat.raft.server.inbound import Inbound
+from copycat.raft.server.limits import ServerLimits
+from copycat.raft.server.peers import Peers
+from copycat.raft.server.status import Status, describe
+from copycat.util.address import Address
+from copycat.util.clock import Clock, SystemClock
+
+_log = logging.getLogger(__name__)
+
+MakeMachines = Callable[[Clockwork, ValueCodec], Machines]
+
+OPEN_NOTICE_S = 3.0
+
+
+class RaftServer:
+    """One member of a cluster, with one state machine, or with whatever `machines` makes.
+
+    member: this member's id, or the Member itself.
+    members: every member of the cluster, this one included: text, strings or Members (see `parse_members`).
+    machine: makes the state machine, each time the server is opened. machines: instead of it, makes all of them.
+    storage: where data is kept. With StorageLevel.MEMORY the member is a new one at each start.
+    doors: more transports to listen on, each at an address of its own: for clients within this process.
+    listen: the address to listen on; None: the advertised one if it is an IP address or localhost, else all.
+    transport: None for TCP.
+    config: times of consensus. limits: what is taken from clients.
+    random: the only source of randomness; None for the operating system's.
+    on_fatal: called with the error when the member cannot go on. None: a disk that fails ends the process, because
+        nothing may be written to it again and nothing read back be trusted; anything else halts the member.
+
+    Used on the event loop that opened it. Raises ConfigurationError for members that contradict each other.
+    """
+
+    def __init__(
+        self,
+        member: str | Member,
+        members: str | Iterable[str | Member],
+        machine: Callable[[], StateMachine] | None = None,
+        *,
+        machines: MakeMachines | None = None,
+        storage: Storage | None = None,
+        listen: str | Address | None = None,
+        transport: Transport | None = None,
+        doors: Sequence[tuple[Transport, Address]] = (),
+        config: RaftConfig | None = None,
+        limits: ServerLimits | None = None,
+        serializer: Serializer | None = None,
+        random: random.Random | None = None,
+        clock: Clock | None = None,
+        on_fatal: Callable[[BaseException], None] | None = None,
+    ) -> None:
+        self.members = parse_members(members)
+        self.member = self._own(member)
+        self.storage = storage if storage is not None else Storage(level=StorageLevel.MEMORY)
+        self.config = config if config is not None else RaftConfig()
+        self.limits = limits if limits is not None else ServerLimits()
+        self.serializer = serializer if serializer is not None else Serializer()
+        self._make_machines = _one_of(machine, machines)
+        self._doors = doors
+        self._listen = _listen_address(self.member, listen)
+        self._given_transport = transport
+        self._random = random if random is not None else _system_random()
+        self._clock = clock if clock is not None else SystemClock()
+        self._on_fatal = on_fatal if on_fatal is not None else end_process
+        self._state = "new"
+        self._listeners: list[Server] = []
+        self._directory: Directory | None = None
+        self._peers: Peers | None = None
+        self._changed = asyncio.Event()
+        self.failure: BaseException | None = None
+        self.driver: Driver | None = None
+        self.desk: Desk | None = None
+        self.identity: Identity
+
+    def _own(self, member: str | Member) -> Member:
+        if isinstance(member, Member):
+            if member not in self.members:
+                raise ConfigurationError(f"member {member} is not in the member list {_names(self.members)}")
+            return member
+        for candidate in self.members:
+            if member in (candidate.id, str(candidate)):
+                return candidate
+        raise ConfigurationError(f"member {member!r} is not in the member list {_names(self.members)}")
+
+    # -- life --------------------------------------------------------------------------------------------------------
+
+    async def open(self, timeout: float | None = 30.0) -> "RaftServer":
+        """Start, and wait until a leader is known; up to `timeout` seconds, None: for ever.
+
+        Raises: NoLeaderError when the time is up, saying who was heard and why the others were not; the server then
+        runs on and may be waited for with `wait_for_leader`. ConfigurationError (a port in use), DirectoryInUseError,
+        ForeignDirectoryError, CorruptionError, StorageError; the server is then closed.
+        """
+        if self._state != "new":
+            raise ClosedError(f"server {self.member.id} is {self._state}; make a new one to open again")
+        self._state = "open"
+        try:
+            await self._start()
+        except BaseException:
+            await self.close()
+            raise
+        await self.wait_for_leader(timeout)
+        return self
+
+    async def _start(self) -> None:
+        self._directory = Directory(self.storage, self.member, self.members, self._random)
+        self.identity = self._directory.open()
+        self.identity.types = tuple(self._make_machines(Clockwork(), self.serializer).types)
+        self._transport = self._given_transport if self._given_transport is not None else TcpTransport()
+        self._inbound = Inbound(self, self._random, self.storage.max_entry_size + self.limits.max_batch_bytes)
+        self._peers = Peers(
+            transport=self._transport,
+            identity=self.identity,
+            handler=_ignore,
+            greet=self._greet,
+            on_up=self._on_up,
+            on_down=self._on_down,
+            chance=self._random,
+            dial_timeout=max(1.0, 2 * self.config.election_timeout_ms / 1000),
+        )
+        if self.identity.is_formed:
+            self._start_driver()
+        for transport, address in [(self._transport, self._listen), *self._doors]:
+            self._listeners.append(await transport.listen(address, self._inbound.accept, self._inbound.on_frames))
+        self._peers.start()
+        if self.identity.form_if_all_heard():
+            self.formed()
+
+    def _start_driver(self) -> None:
+        directory, peers = self._directory, self._peers
+        if directory is None or peers is None:
+            raise InvariantError("a driver needs its directory and its peers")
+        loop = asyncio.get_running_loop()
+        log = directory.open_log()
+        clockwork = Clockwork()
+        executor = Executor(
+            clockwork=clockwork,
+            machines=self._make_machines(clockwork, self.serializer),
+            decode_operations=decode_operations,
+            encode_results=encode_results,
+        )
+        raft = directory.restore(log, self.config, self._random.random, self._clock.boottime_ms())
+        name = self.member.id
+        driver = Driver(
+            raft=raft,
+            log=log,
+            executor=executor,
+            peers=peers,
+            clock=self._clock,
+            save_vote=directory.save_vote,
+            disk=DiskWorker(f"copycat-{name}-disk", loop),
+            background=DiskWorker(f"copycat-{name}-prewrite", loop),
+            on_fatal=self._fail,
+        )
+        desk = Desk(
+            driver=driver,
+            peers=peers,
+            identity=self.identity,
+            limits=self.limits,
+            chance=self._random,
+        )
+        desk.on_notice = self._changed.set
+        driver.desk = desk
+        self.driver, self.desk = driver, desk
+        self._inbound.admit_early_callers(desk)
+        driver.start()
+
+    async def close(self) -> None:
+        """Stop. Membership and data are kept, so the same member may be started again. Harmless when repeated."""
+        self._state = "closed"
+        self._changed.set()
+        if self._peers is not None:
+            await self._peers.close()
+        for listener in self._listeners:
+            await listener.close()
+        if self.driver is not None:
+            await self.driver.close()
+        if self._given_transport is None and hasattr(self, "_transport"):
+            await self._transport.close()
+        if self._directory is not None:
+            self._directory.close()
+
+    async def __aenter__(self) -> "RaftServer":
+        return await self.open()
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def wait_for_leader(self, timeout: float | None = 30.0) -> None:
+        """Wait until this server can reach a leader, for `timeout` seconds; None: for ever.
+
+        Raises: NoLeaderError; StorageError or InvariantError when the member has halted; ClosedError.
+        """
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        told = False
+        while not self.status().leader:
+            self._check_lives()
+            passed = loop.time() - started
+            if timeout is not None and passed >= timeout:
+                raise NoLeaderError(f"no leader within {timeout:g} s: {self.status().why_no_leader}")
+            if passed >= OPEN_NOTICE_S and not told:
+                told = True
+                _log.warning("still no leader after %d s: %s", OPEN_NOTICE_S, self.status().why_no_leader)
+            self._changed.clear()
+            rest = OPEN_NOTICE_S - passed if not told else (timeout or passed + 60) - passed
+            if timeout is not None:
+                rest = min(rest, timeout - passed)
+            try:
+                async with asyncio.timeout(max(0.0, rest)):
+                    await self._changed.wait()
+            except TimeoutError:
+                pass
+
+    def _check_lives(self) -> None:
+        if self.failure is not None:
+            if isinstance(self.failure, CopycatError):
+                raise self.failure
+            raise StorageError(f"member {self.member.id} has halted: {self.failure}") from self.failure
+        if self._state != "open":
+            raise ClosedError(f"server {self.member.id} is {self._state}")
+
+    def _fail(self, error: BaseException) -> None:
+        self.failure = error
+        self._changed.set()
+        _log.critical("member %s cannot go on: %s", self.member.id, error, exc_info=error)
+        self._on_fatal(error)
+
+    # -- what the links report ---------------------------------------------------------------------------------------
+
+    def _greet(self, link: Connection) -> None:
+        self._inbound.greet(decode_hello(link.peer_hello))
+
+    def _on_up(self, member: str) -> None:
+        if self.driver is not None and self.desk is not None:
+            self.driver.post(Reachable(member))
+            if self.driver.raft.leader == member:
+                self.desk.announce(again=True)
+
+    def _on_down(self, member: str, refused: bool) -> None:
+        if self.driver is not None and self.desk is not None:
+            self.driver.post(Unreachable(member, refused))
+            if self.driver.raft.leader == member:
+                self.desk.announce()
+
+    def formed(self) -> None:
+        """The cluster has formed: remember it durably, tell the others, and start to take part."""
+        directory, peers = self._directory, self._peers
+        if directory is None or peers is None:
+            raise InvariantError("a cluster forms when a member is open")
+        directory.save_formed(self.identity)
+        _log.info("%s: cluster %s has formed", self.member.id, self.identity.cluster_name)
+        peers.send_all(bytes([Tag.IDENTITY]) + encode_hello(self.identity.hello()))
+        self._start_driver()
+        for member in peers.up:
+            self._on_up(member)
+
+    def refused_for_good(self, error: ForeignDirectoryError) -> None:
+        """The cluster knows another member of this id."""
+        if self.failure is None:
+            self._fail(error)
+
+    # -- status ------------------------------------------------------------------------------------------------------
+
+    def status(self) -> Status:
+        """What this server knows now: role, term, leader, members, indexes, sessions, and why there is no leader."""
+        return describe(self.identity, self.driver, self.desk, self._peers, self.failure)
+
+    def status_frame(self, request: int) -> bytes:
+        return HEADER_STATUS.pack(Tag.STATUS_ANSWER, request) + encode_msgpack(self.status().as_dict())
+
+    @property
+    def address(self) -> Address:
+        """Where it listens, after `open`. Raises ClosedError before."""
+        if not self._listeners:
+            raise ClosedError(f"server {self.member.id} is not open")
+        return self._listeners[0].address
+
+    def __repr__(self) -> str:
+        return f"<RaftServer {self.member} {self._state}>"
+
+
+def _one_of(machine: Callable[[], StateMachine] | None, machines: MakeMachines | None) -> MakeMachines:
+    if machines is not None and machine is None:
+        return machines
+    if machine is None or machines is not None:
+        raise ConfigurationError("a server needs a state machine: give either machine= or machines=")
+    return lambda clockwork, codec: SingleMachine(machine(), clockwork, codec)
+
+
+def _ignore(_connection: Connection, _frames: list[bytes]) -> None:
+    """Nothing comes back on a link but the greeting."""
+
+
+def _names(members: Sequence[Member]) -> str:
+    return ", ".join(map(str, members))
+
+
+def _system_random() -> random.Random:
+    return random.SystemRandom()
+
+
+def _listen_address(member: Member, listen: str | Address | None) -> Address:
+    """Never a name that may not resolve yet (protocol §2.7)."""
+    if isinstance(listen, Address):
+        return listen
+    if listen is not None:
+        return Address.parse(listen)
+    advertised = Address(member.host, member.port)
+    literal = advertised.is_loopback or all(letter in "0123456789.:" for letter in member.host) or ":" in member.host
+    return advertised if literal else Address("0.0.0.0", member.port)

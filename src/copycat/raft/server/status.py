@@ -1,0 +1,100 @@
+"""What a server tells about itself, to people and to programs."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from copycat.raft.core.quorum import majority
+from copycat.raft.server.desk import Desk
+from copycat.raft.server.driver import Driver
+from copycat.raft.server.identity import Identity
+from copycat.raft.server.peers import Peers
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """One server's view, which may differ from another's for a moment.
+
+    role: "forming" (waits to hear every listed member once), "follower", "candidate", "leader", "passive" (its log is
+        being refilled), or "halted".
+    leader: the id of the leader this server can reach; None while there is none.
+    why_no_leader: what is missing, for people; None while there is a leader.
+    members: id to address. unreachable: id to the reason its last dial failed.
+    commit_index, applied_index, last_index: the log as far as it is committed, applied, and written.
+    """
+
+    id: str
+    role: str
+    term: int
+    leader: str | None
+    why_no_leader: str | None
+    cluster_id: str
+    members: dict[str, str]
+    unreachable: dict[str, str]
+    commit_index: int
+    applied_index: int
+    last_index: int
+    durable_index: int
+    sessions: int
+    clients: int
+    failure: str | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same as plain values."""
+        return asdict(self)
+
+
+def describe(
+    identity: Identity,
+    driver: Driver | None,
+    desk: Desk | None,
+    peers: Peers | None,
+    failure: BaseException | None,
+) -> Status:
+    """The status of a server from its parts, those that exist already."""
+    raft = driver.raft if driver is not None else None
+    unreachable = dict(sorted(peers.failures.items())) if peers is not None else {}
+    leader = None
+    if raft is not None and desk is not None and failure is None:
+        leader = desk.known_leader
+    role = "forming" if raft is None else raft.role.name
+    return Status(
+        id=identity.member.id,
+        role="halted" if failure is not None else role,
+        term=raft.term if raft is not None else 0,
+        leader=leader,
+        why_no_leader=None if leader else _why(identity, peers, raft is not None, unreachable, failure),
+        cluster_id=identity.cluster_id.hex(),
+        members={member.id: member.address for member in identity.members},
+        unreachable=unreachable,
+        commit_index=raft.commit_index if raft is not None else 0,
+        applied_index=driver.executor.applied_index if driver is not None else 0,
+        last_index=raft.log.last_index if raft is not None else 0,
+        durable_index=raft.durable_index if raft is not None else 0,
+        sessions=len(driver.executor.sessions) if driver is not None else 0,
+        clients=desk.client_count if desk is not None else 0,
+        failure=str(failure) if failure is not None else None,
+    )
+
+
+def _why(
+    identity: Identity,
+    peers: Peers | None,
+    formed: bool,
+    unreachable: dict[str, str],
+    failure: BaseException | None,
+) -> str:
+    if failure is not None:
+        return f"{identity.member.id} has halted: {failure}"
+    up = peers.up if peers is not None else []
+    reached = sorted([identity.member.id, *up])
+    missing = "; ".join(f"{member}: {reason}" for member, reason in unreachable.items())
+    if not formed:
+        return (
+            f"the cluster has not formed: all {len(identity.members)} members must be heard once; "
+            f"heard {', '.join(reached)}" + (f"; not {missing}" if missing else "")
+        )
+    needed = majority(len(identity.members))
+    if len(reached) < needed:
+        others = missing or "the others"
+        return f"{needed} of {len(identity.members)} members are needed; reached {', '.join(reached)}; not {others}"
+    return f"an election is under way among {', '.join(reached)}" + (f"; not reached: {missing}" if missing else "")
