@@ -1,1 +1,5 @@
 """Replicated collections."""
+
+from copycat.collections.map import DistributedMap
+
+__all__ = ["DistributedMap"]

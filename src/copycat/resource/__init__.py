@@ -1,1 +1,26 @@
-"""What authors of resources use."""
+"""Resources: what programs share by path. All that authors of resources use.
+
+A resource of your own is a StateMachine, which runs on the servers, and a Resource, which programs hold; the shipped
+ones are made from nothing else. On the servers: `StateMachine`, `Executor`, `Commit`, `Session`, `Scheduled`. In
+programs: `Resource`. Both: `Command` and `Query` classes, or plain operation ids.
+"""
+
+from copycat.raft.protocol.operations import Command, ConsistencyLevel, Operation, PersistenceMode, Query
+from copycat.raft.protocol.state_machine import Commit, Executor, Scheduled, Session, StateMachine
+from copycat.resource.resource import Resource, ResourceContext, Timeout
+
+__all__ = [
+    "Command",
+    "Commit",
+    "ConsistencyLevel",
+    "Executor",
+    "Operation",
+    "PersistenceMode",
+    "Query",
+    "Resource",
+    "ResourceContext",
+    "Scheduled",
+    "Session",
+    "StateMachine",
+    "Timeout",
+]

@@ -118,7 +118,9 @@ def _run_into(future: "Future[Any]", function: Callable[[], Any]) -> None:
         return
     try:
         result = function()
-    except Exception as error:
+    except BaseException as error:
         future.set_exception(error)
+        if not isinstance(error, Exception):
+            raise  # KeyboardInterrupt and SystemExit are the loop's to know as well
     else:
         future.set_result(result)

@@ -1,0 +1,330 @@
+"""The base of every resource a program holds: a path, and operations that start when they are called.
+
+A resource is two classes. Its StateMachine runs on the servers; its Resource is what programs hold:
+
+    class Counter(Resource, machine=CounterMachine):
+        def add(self, amount: int) -> Future[int]:
+            return self.command(ADD, amount, what="add")
+
+Methods are plain functions. They check their arguments, so that mistakes raise at the call, and return the future of
+an operation that has already started: the order of calls is the order of effect, with as many in flight as you like.
+
+Source: design §4 "Futures"; protocol §7.2, §7.4.
+"""
+
+from asyncio import Future
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from types import EllipsisType
+from typing import Any, ClassVar, Protocol, Self, TypeVar, cast, get_args, get_origin
+
+from copycat.errors import ClosedError, ConfigurationError, DecodeError, Outcome, ResourceTypeError
+from copycat.io.serializer import Serializer
+from copycat.raft.protocol.operations import Command, ConsistencyLevel, Operation, Query
+from copycat.raft.protocol.state_machine import StateMachine
+from copycat.resource.operations import CATALOG, DELETE
+
+R = TypeVar("R")
+T = TypeVar("T", bound="Resource")
+
+Timeout = float | EllipsisType | None
+"""Seconds until a call gives up; None: never; `...`: what its handle says."""
+
+
+class Submitter(Protocol):
+    """What resources need of a client: sends operations, and says how the cluster is."""
+
+    def command(
+        self,
+        target: int,
+        instance: int,
+        operation_id: int,
+        arguments: Sequence[Any],
+        *,
+        timeout: float | None = ...,
+        decode: Callable[[Any], R] | None = None,
+        what: str = "",
+    ) -> Future[R]: ...
+
+    def query(
+        self,
+        target: int,
+        instance: int,
+        operation_id: int,
+        arguments: Sequence[Any],
+        *,
+        consistency: ConsistencyLevel,
+        timeout: float | None = ...,
+        decode: Callable[[Any], R] | None = None,
+        what: str = "",
+    ) -> Future[R]: ...
+
+    @property
+    def state(self) -> object:
+        """How the session stands: connected, suspended, expired, closed."""
+
+    @property
+    def leader(self) -> str | None:
+        """The id of the leader last heard of."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResourceContext:
+    """What a handle stands on. Made by `Copycat.create` and `Copycat.get`; resources pass it on to `Resource`.
+
+    instance: which of the process's handles this is; two handles are two participants.
+    type_arguments: `(str, User)` of `DistributedMap[str, User]`; empty for a bare class.
+    consistency: of queries that name none; None leaves it to the query.
+    timeout: in seconds, of calls that name none; None waits for ever.
+    """
+
+    client: Submitter
+    serializer: Serializer
+    path: str
+    resource_id: int
+    instance: int
+    type_arguments: tuple[Any, ...] = ()
+    consistency: ConsistencyLevel | None = None
+    timeout: float | None = 30.0
+
+
+class Resource:
+    """A handle on a replicated resource. Subclass with `class X(Resource, machine=XMachine)`.
+
+    Get one from `Copycat.create` or `Copycat.get`. Every call takes `timeout=` in seconds (None: for ever); every query
+    takes `consistency=`. What any call may raise when awaited, besides what it documents: UnknownResourceError after
+    the resource was deleted, and the errors of its session (see `copycat.errors`).
+    """
+
+    machine: ClassVar[type[StateMachine] | None] = None
+
+    def __init_subclass__(cls, machine: type[StateMachine] | None = None, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if machine is None:
+            return
+        if not getattr(machine, "type_name", ""):
+            raise ConfigurationError(
+                f"machine= of resource {cls.__name__} must be a StateMachine class with a name, not {machine!r}"
+            )
+        cls.machine = machine
+
+    @classmethod
+    def machine_class(cls) -> type[StateMachine]:
+        """The state machine behind this resource. Raises ConfigurationError when the class names none."""
+        if cls.machine is None:
+            raise ConfigurationError(f"{cls.__name__} names no state machine: class X(Resource, machine=XMachine)")
+        return cls.machine
+
+    def __init__(self, context: ResourceContext) -> None:
+        self._context = context
+        self._target = context.resource_id
+        self._instance = context.instance
+        self._level = context.consistency or ConsistencyLevel.LINEARIZABLE
+        self._timeout = context.timeout
+        self._submit_command = context.client.command
+        self._submit_query = context.client.query
+        self._closed = False
+        self._result_decoders: dict[type[Operation[Any]], Callable[[Any], Any]] = {}
+
+    def __repr__(self) -> str:
+        client = self._context.client
+        state = "closed" if self._closed else f"{client.state}, leader {client.leader or 'unknown'}"
+        return f"<{type(self).__name__} {self.path!r}: {state}>"
+
+    @property
+    def path(self) -> str:
+        """Where the resource is found."""
+        return self._context.path
+
+    @property
+    def serializer(self) -> Serializer:
+        """Encodes what this handle sends: keys and values of the shipped resources, operations of your own."""
+        return self._context.serializer
+
+    @property
+    def type_arguments(self) -> tuple[Any, ...]:
+        """`(str, User)` of `create(path, DistributedMap[str, User])`; empty for a bare class."""
+        return self._context.type_arguments
+
+    def with_consistency(self, consistency: ConsistencyLevel) -> Self:
+        """This handle once more, for queries that have this level unless they name another; closed on its own.
+
+        Raises ConfigurationError for what is no level.
+        """
+        return type(self)(replace(self._context, consistency=check_level(consistency)))
+
+    def with_timeout(self, timeout: float | None) -> Self:
+        """This handle once more, for calls that give up after `timeout` seconds unless they say otherwise; None: never.
+
+        Closed on its own.
+        """
+        return type(self)(replace(self._context, timeout=timeout))
+
+    def delete(self, *, timeout: Timeout = ...) -> Future[bool]:
+        """Delete the resource and its state, everywhere. False if that had happened already.
+
+        Handles on it, here and elsewhere, fail with UnknownResourceError from then on, also when something new is
+        created at its path. Raises ClosedError after `close()`.
+        """
+        if self._closed:
+            raise self._closed_error()
+        context = self._context
+        return self._submit_command(
+            CATALOG,
+            self._instance,
+            DELETE,
+            (context.path, context.resource_id),
+            timeout=self._timeout if timeout is ... else timeout,
+            what="delete",
+        )
+
+    async def close(self) -> None:
+        """Let go of this handle; idempotent. The resource stays. Calls through the handle raise ClosedError."""
+        self._closed = True
+
+    # -- for authors of resources ------------------------------------------------------------------------------------
+
+    def command(
+        self,
+        operation_id: int,
+        *arguments: Any,
+        timeout: Timeout = ...,
+        decode: Callable[[Any], R] | None = None,
+        what: str = "",
+    ) -> Future[R]:
+        """Start a command that the state machine registered with `register_command`.
+
+        arguments: what MessagePack carries, see `Executor.register_command`.
+        decode: makes the result from what the state machine returned; called when the answer is here.
+        what: the verb, for error messages.
+
+        Raises ClosedError after `close()`, TooLargeError when the arguments exceed an entry, and what the client
+        refuses at once. The future raises ApplicationError for what the state machine raised.
+        """
+        if self._closed:
+            raise self._closed_error()
+        return self._submit_command(
+            self._target,
+            self._instance,
+            operation_id,
+            arguments,
+            timeout=self._timeout if timeout is ... else timeout,
+            decode=decode,
+            what=what,
+        )
+
+    def query(
+        self,
+        operation_id: int,
+        *arguments: Any,
+        consistency: ConsistencyLevel | None = None,
+        timeout: Timeout = ...,
+        decode: Callable[[Any], R] | None = None,
+        what: str = "",
+    ) -> Future[R]:
+        """Start a query that the state machine registered with `register_query`; otherwise as `command`.
+
+        consistency: None means the handle's level, or LINEARIZABLE if it has none.
+        """
+        if self._closed:
+            raise self._closed_error()
+        level = self._level if consistency is None else check_level(consistency)
+        return self._submit_query(
+            self._target,
+            self._instance,
+            operation_id,
+            arguments,
+            consistency=level,
+            timeout=self._timeout if timeout is ... else timeout,
+            decode=decode,
+            what=what,
+        )
+
+    def submit(
+        self, operation: Operation[R], *, consistency: ConsistencyLevel | None = None, timeout: Timeout = ...
+    ) -> Future[R]:
+        """Start an operation of a class that the state machine registered with `register`.
+
+        The result is decoded as the R of its `Command[R]` or `Query[R]`. The level of a query is the one named here, or
+        the handle's, or its class's.
+
+        Raises ConfigurationError for what is no operation or has no id, or when a command is given a level;
+        SerializationError or TooLargeError for fields that cannot be encoded; otherwise as `command`.
+        """
+        kind = type(operation)
+        decode = self._result_decoders.get(kind) or self._result_decoder(operation)
+        data = self.serializer.encode_value(operation.arguments())
+        what = kind.__name__
+        if isinstance(operation, Query):
+            level = consistency or self._context.consistency or operation.consistency
+            return self.query(kind.operation_id, data, consistency=level, timeout=timeout, decode=decode, what=what)
+        if consistency is not None:
+            raise ConfigurationError(f"{what} is a command: commands are always linearizable and take no consistency")
+        return self.command(kind.operation_id, data, timeout=timeout, decode=decode, what=what)
+
+    def decode(self, data: bytes, kind: Any, what: str, outcome: Outcome = Outcome.NOT_APPLIED) -> Any:
+        """Decode canonical bytes as `kind`, for `decode=` of `command` (with outcome APPLIED) and `query`.
+
+        Raises DecodeError that names the path, `what` and `kind`, and whether a command was applied all the same.
+        """
+        try:
+            return self.serializer.decode_value(data, kind)
+        except DecodeError as error:
+            applied = "; the command was applied" if outcome is Outcome.APPLIED else ""
+            expected = getattr(kind, "__name__", str(kind))
+            message = f"{type(self).__name__} {self.path!r}: {what} is no {expected}: {error}{applied}"
+            raise DecodeError(message, outcome=outcome) from error
+
+    def _result_decoder(self, operation: Operation[Any]) -> Callable[[Any], Any]:
+        """Check an operation's class, once per handle, and prepare what decodes its results."""
+        kind: Any = type(operation)
+        if not isinstance(operation, Command | Query):
+            raise ConfigurationError(f"only a Command or a Query can be submitted, not {operation!r}")
+        if kind.operation_id < 0:
+            raise ConfigurationError(f"operation {kind.__name__} has no id: declare it with `id=`")
+        outcome = Outcome.APPLIED if isinstance(operation, Command) else Outcome.NOT_APPLIED
+        decoder = partial(self._decode_result, _result_type(kind), f"the result of {kind.__name__}", outcome)
+        self._result_decoders[kind] = decoder
+        return decoder
+
+    def _decode_result(self, kind: Any, what: str, outcome: Outcome, data: bytes | None) -> Any:
+        return None if data is None else self.decode(data, kind, what, outcome)
+
+    def _closed_error(self) -> ClosedError:
+        return ClosedError(f"this handle on {type(self).__name__} {self.path!r} is closed; create or get another")
+
+
+def resource_class(resource: type[T]) -> tuple[type[T], tuple[Any, ...]]:
+    """The class and the type arguments of `DistributedMap[str, User]`, or of a bare class and ().
+
+    Raises ResourceTypeError for what is no Resource class, ConfigurationError for one without a state machine.
+    """
+    kind: Any = get_origin(resource) or resource
+    if isinstance(kind, type) and issubclass(kind, Resource):
+        kind.machine_class()
+        return cast(type[T], kind), tuple(Any if isinstance(each, TypeVar) else each for each in get_args(resource))
+    hint = ""
+    if isinstance(kind, type) and issubclass(kind, StateMachine):
+        hint = f": it is a state machine; write class X(Resource, machine={kind.__name__}) and use that"
+    elif isinstance(kind, Resource):
+        hint = ": it is a handle; give its class"
+    raise ResourceTypeError(f"{resource!r} is no Resource class{hint}")
+
+
+def check_level(consistency: Any) -> ConsistencyLevel:
+    """The consistency level. Raises ConfigurationError for what is none."""
+    try:
+        return ConsistencyLevel(consistency)
+    except ValueError:
+        raise ConfigurationError(f"{consistency!r} is no ConsistencyLevel") from None
+
+
+def _result_type(kind: Any) -> Any:
+    """The R of an operation class that derives from `Command[R]` or `Query[R]`; Any when it does not say."""
+    for ancestor in kind.__mro__:
+        for base in ancestor.__dict__.get("__orig_bases__", ()):
+            if get_origin(base) in (Command, Query, Operation):
+                (result,) = get_args(base)
+                return Any if isinstance(result, TypeVar) else result
+    return Any
