@@ -1,7 +1,5 @@
 """Copycat: resources by path, and a session's life passed through."""
 
-import subprocess
-import sys
 from typing import Any
 
 import pytest
@@ -175,11 +173,3 @@ async def test_state_listeners_and_status_are_the_sessions(replicas: Replicas) -
     await cc.open()
 
     assert heard == ["connected", "closed"]
-
-
-def test_the_handle_knows_no_resource() -> None:
-    """A process that uses none of the shipped resources does not load them."""
-    code = "import sys, copycat.handle; print([name for name in sys.modules if name.startswith('copycat.collections')])"
-
-    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert shown.stdout.strip() == "[]"

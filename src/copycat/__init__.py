@@ -1,3 +1,35 @@
 """Copycat: your Python processes agree. Locks, leaders, maps and your own state machines, replicated by Raft."""
 
+from copycat.client import CopycatClient
+from copycat.errors import CopycatError
+from copycat.handle import Copycat
+from copycat.io.storage.storage import Storage, StorageLevel
+from copycat.opening import open, open_all
+from copycat.raft.protocol.members import Member
+from copycat.raft.protocol.operations import Command, ConsistencyLevel, PersistenceMode, Query
+from copycat.raft.protocol.state_machine import Commit, Executor, Session, StateMachine
+from copycat.replica import CopycatReplica
+from copycat.resource.resource import Resource
+
 __version__ = "0.1.0"
+
+__all__ = [
+    "Command",
+    "Commit",
+    "ConsistencyLevel",
+    "Copycat",
+    "CopycatClient",
+    "CopycatError",
+    "CopycatReplica",
+    "Executor",
+    "Member",
+    "PersistenceMode",
+    "Query",
+    "Resource",
+    "Session",
+    "StateMachine",
+    "Storage",
+    "StorageLevel",
+    "open",
+    "open_all",
+]

@@ -36,7 +36,7 @@
 
 Every error carries `outcome`: whether the operation it speaks of took effect.
 
-Source: design §4 "Errors"; style §1.
+Source: STYLE.md "Errors".
 """
 
 import enum

@@ -31,6 +31,7 @@ from copycat.util.listeners import Listener
 R = TypeVar("R", bound=Resource)
 
 TIMEOUT_SECONDS = 30.0
+SESSION_TIMEOUT_SECONDS = 5.0
 INSTANCE = 0  # the Copycat itself; its handles count from 1
 
 

@@ -235,19 +235,19 @@ async def test_a_result_is_what_it_was_when_its_operation_ended(cc: Copycat, rep
 
 
 async def test_an_error_that_cannot_say_what_it_is_stops_nothing(cc: Copycat, replicas: Replicas) -> None:
-    class Mute(Exception):
+    class MuteError(Exception):
         def __str__(self) -> str:
             raise ValueError("mute")
 
     class Raising(int):
         def __lt__(self, other: object) -> bool:
-            raise Mute
+            raise MuteError
 
     await cc.create("a", Counter)
     session = replicas.replicas[0].executor.sessions.get(2)
     assert session is not None
 
-    assert replicas.replicas[0].manager.execute(session, 100, [[3, 1, ADD, Raising(1)]]) == [Failure("Mute", "")]
+    assert replicas.replicas[0].manager.execute(session, 100, [[3, 1, ADD, Raising(1)]]) == [Failure("MuteError", "")]
 
 
 @pytest.mark.parametrize("error", [MemoryError, RecursionError, ImportError, OSError])

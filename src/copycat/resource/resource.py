@@ -15,14 +15,14 @@ Source: design §4 "Futures"; protocol §7.2, §7.4.
 from asyncio import Future
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from types import EllipsisType
 from typing import Any, ClassVar, Protocol, Self, TypeVar, cast, get_args, get_origin
 
-from copycat.errors import ClosedError, ConfigurationError, DecodeError, Outcome, ResourceTypeError
+from copycat.errors import ClosedError, ConfigurationError, Outcome, ResourceTypeError
 from copycat.io.serializer import Serializer
-from copycat.raft.protocol.operations import Command, ConsistencyLevel, Operation, Query
+from copycat.raft.protocol.operations import ConsistencyLevel, Operation, Query
 from copycat.raft.protocol.state_machine import StateMachine
+from copycat.raft.protocol.typed import TypedOperations
 from copycat.resource.operations import CATALOG, DELETE
 
 R = TypeVar("R")
@@ -125,7 +125,7 @@ class Resource:
         self._submit_command = context.client.command
         self._submit_query = context.client.query
         self._closed = False
-        self._result_decoders: dict[type[Operation[Any]], Callable[[Any], Any]] = {}
+        self._typed = TypedOperations(context.serializer, f"{type(self).__name__} {context.path!r}")
 
     def __repr__(self) -> str:
         client = self._context.client
@@ -253,8 +253,7 @@ class Resource:
         SerializationError or TooLargeError for fields that cannot be encoded; otherwise as `command`.
         """
         kind = type(operation)
-        decode = self._result_decoders.get(kind) or self._result_decoder(operation)
-        data = self.serializer.encode_value(operation.arguments())
+        data, decode = self._typed.encode(operation), self._typed.decoder(operation)
         what = kind.__name__
         if isinstance(operation, Query):
             level = consistency or self._context.consistency or operation.consistency
@@ -268,28 +267,7 @@ class Resource:
 
         Raises DecodeError that names the path, `what` and `kind`, and whether a command was applied all the same.
         """
-        try:
-            return self.serializer.decode_value(data, kind)
-        except DecodeError as error:
-            applied = "; the command was applied" if outcome is Outcome.APPLIED else ""
-            expected = getattr(kind, "__name__", str(kind))
-            message = f"{type(self).__name__} {self.path!r}: {what} is no {expected}: {error}{applied}"
-            raise DecodeError(message, outcome=outcome) from error
-
-    def _result_decoder(self, operation: Operation[Any]) -> Callable[[Any], Any]:
-        """Check an operation's class, once per handle, and prepare what decodes its results."""
-        kind: Any = type(operation)
-        if not isinstance(operation, Command | Query):
-            raise ConfigurationError(f"only a Command or a Query can be submitted, not {operation!r}")
-        if kind.operation_id < 0:
-            raise ConfigurationError(f"operation {kind.__name__} has no id: declare it with `id=`")
-        outcome = Outcome.APPLIED if isinstance(operation, Command) else Outcome.NOT_APPLIED
-        decoder = partial(self._decode_result, _result_type(kind), f"the result of {kind.__name__}", outcome)
-        self._result_decoders[kind] = decoder
-        return decoder
-
-    def _decode_result(self, kind: Any, what: str, outcome: Outcome, data: bytes | None) -> Any:
-        return None if data is None else self.decode(data, kind, what, outcome)
+        return self._typed.decode(data, kind, what, outcome)
 
     def _closed_error(self) -> ClosedError:
         return ClosedError(f"this handle on {type(self).__name__} {self.path!r} is closed; create or get another")
@@ -318,13 +296,3 @@ def check_level(consistency: Any) -> ConsistencyLevel:
         return ConsistencyLevel(consistency)
     except ValueError:
         raise ConfigurationError(f"{consistency!r} is no ConsistencyLevel") from None
-
-
-def _result_type(kind: Any) -> Any:
-    """The R of an operation class that derives from `Command[R]` or `Query[R]`; Any when it does not say."""
-    for ancestor in kind.__mro__:
-        for base in ancestor.__dict__.get("__orig_bases__", ()):
-            if get_origin(base) in (Command, Query, Operation):
-                (result,) = get_args(base)
-                return Any if isinstance(result, TypeVar) else result
-    return Any

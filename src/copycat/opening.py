@@ -1,0 +1,134 @@
+"""`copycat.open`: the one line that begins a program."""
+
+import asyncio
+import logging
+import os
+import re
+from collections.abc import Generator, Iterable
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from copycat.client import CopycatClient
+from copycat.errors import ConfigurationError
+from copycat.handle import SESSION_TIMEOUT_SECONDS, TIMEOUT_SECONDS, Copycat
+from copycat.io.serializer import Serializer
+from copycat.io.storage.storage import Storage, StorageLevel
+from copycat.io.transport.local import LocalTransport
+from copycat.raft.protocol.members import Member
+from copycat.replica import CopycatReplica
+
+_log = logging.getLogger(__name__)
+
+SCHEME = "copycat://"
+ALONE = Member("node-1", "local", 2)
+"""The member of a cluster of one, which nobody dials."""
+
+_ADDRESSES = re.compile(r"[^/\\\s]+:\d+(,[^/\\\s]+:\d+)*")
+_IN_MEMORY = object()
+
+
+def open(
+    target: Any = _IN_MEMORY,
+    *,
+    id: str | None = None,
+    members: str | Iterable[str | Member] | None = None,
+    listen: str | None = None,
+    resources: Iterable[Any] = (),
+    session_timeout: float = SESSION_TIMEOUT_SECONDS,
+    timeout: float | None = TIMEOUT_SECONDS,
+    serializer: Serializer | None = None,
+) -> Copycat:
+    """A Copycat, to be opened with `async with` or `await`.
+
+    open():                           one replica in memory, private to this process: for tests and first steps.
+    open("data/"):                    one replica whose data is kept in that directory.
+    open("data/", id=, members=):     one member of a cluster; `listen` as for CopycatReplica.
+    open("copycat://h1:5000,h2:5000"): a client of the servers there.
+
+    target: a directory (text or a path), or a URL. resources: classes of your own that the replica allows.
+    session_timeout: in seconds. timeout: in seconds, of calls that name none; None: for ever.
+
+    Raises TypeError for a target that is neither text nor a path; ConfigurationError for an address without
+    `copycat://`, and for arguments that do not go together.
+    """
+    if target is _IN_MEMORY:
+        storage = Storage(level=StorageLevel.MEMORY)
+        _log.warning(
+            "copycat.open() is private to this process and kept in memory: other workers will not see it. To share "
+            'across hosts: copycat.open("copycat://host:5001,..."); to keep the data: copycat.open("data/")'
+        )
+    elif not isinstance(target, str | os.PathLike):
+        raise TypeError(
+            f"copycat.open() takes a directory or a copycat:// URL, not {target!r}; without an argument it opens a "
+            "replica in memory"
+        )
+    else:
+        text = os.fspath(target)
+        if text.startswith(SCHEME):
+            _refuse_with_url(id=id, members=members, listen=listen, resources=tuple(resources))
+            return CopycatClient(
+                text.removeprefix(SCHEME).rstrip("/"),
+                session_timeout=session_timeout,
+                timeout=timeout,
+                serializer=serializer,
+            )
+        if isinstance(target, str) and _ADDRESSES.fullmatch(text) and not Path(text).exists():
+            raise ConfigurationError(
+                f"{text!r} looks like an address; to connect to servers write copycat.open({SCHEME + text!r})"
+            )
+        storage = Storage(text)
+    if (id is None) != (members is None):
+        raise ConfigurationError("id= and members= go together: which of the members is this one?")
+    if members is None and listen is not None:
+        raise ConfigurationError("listen= is for one of several members: give id= and members= as well")
+    return CopycatReplica(
+        ALONE if id is None else id,
+        [ALONE] if members is None else members,
+        storage=storage,
+        resources=resources,
+        listen=listen,
+        transport=LocalTransport() if members is None else None,
+        session_timeout=session_timeout,
+        timeout=timeout,
+        serializer=serializer,
+    )
+
+
+def _refuse_with_url(**given: Any) -> None:
+    wrong = [name for name, value in given.items() if value]
+    if wrong:
+        raise ConfigurationError(f"{', '.join(wrong)}= is for a replica; a URL opens a client of servers elsewhere")
+
+
+class open_all:  # noqa: N801  # reads like the function it is next to
+    """Open several Copycats at once: `await open_all(a, b, c)`, or `async with open_all(a, b, c):`.
+
+    Opened one after another, the first members of a cluster would wait for the others. If one cannot be opened, all
+    are closed and its error is raised. Leaving `async with` closes all.
+    """
+
+    def __init__(self, *copycats: Copycat) -> None:
+        self._copycats = copycats
+
+    def __await__(self) -> Generator[Any, None, tuple[Copycat, ...]]:
+        return self._open().__await__()
+
+    async def __aenter__(self) -> tuple[Copycat, ...]:
+        return await self._open()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._close()
+
+    async def _open(self) -> tuple[Copycat, ...]:
+        outcomes = await asyncio.gather(*(each.open() for each in self._copycats), return_exceptions=True)
+        errors = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
+        if errors:
+            await self._close()
+            raise errors[0]
+        return self._copycats
+
+    async def _close(self) -> None:
+        await asyncio.gather(*(each.close() for each in self._copycats))

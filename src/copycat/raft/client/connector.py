@@ -1,0 +1,178 @@
+"""Which server a client talks to: dials until one answers, and another when that one is lost or left.
+
+Servers are tried in random order, so that many clients spread over them. Why each failed is remembered, for it is what
+a person needs to read when nothing works.
+"""
+
+import asyncio
+import random as random_module
+from collections.abc import Callable, Iterable
+
+from copycat.errors import ClosedError, ConnectError, CopycatError, HandshakeError, NoLeaderError, RetryableError
+from copycat.io.transport.transport import Connection, DialError, Transport
+from copycat.raft.protocol.handshake import PROTOCOL_VERSIONS, Hello, agree_version, decode_hello, encode_hello
+from copycat.util.address import Address
+from copycat.util.backoff import Backoff
+
+DIAL_SECONDS = 2.0  # a host that takes longer is tried again later: meanwhile another may answer
+REDIAL_SECONDS_MIN, REDIAL_SECONDS_MAX = 0.02, 2.0
+
+HELLO = encode_hello(Hello(role="client"))
+
+
+class Connector:
+    """Keeps one connection to one server, as long as `run` runs.
+
+    addresses: where servers may be found; `learn` adds more.
+    on_frames: gets every frame of the connection that is current, and of no other.
+    on_connected, on_lost: called when a connection becomes current, and when it no longer is.
+    """
+
+    def __init__(
+        self,
+        addresses: Iterable[str],
+        transport: Transport,
+        *,
+        random: random_module.Random,
+        on_frames: Callable[[list[bytes]], object],
+        on_connected: Callable[[], object],
+        on_lost: Callable[[], object],
+    ) -> None:
+        self.connection: Connection | None = None
+        self.address = ""  # of the server connected to last
+        self.member = ""  # its id
+        self.heard: dict[str, str] = {}  # address to id of each server that ever answered
+        self.tried: dict[str, str] = {}  # address to the reason it was of no use when last tried
+        self._cluster_id = b""
+        self._is_settled = False  # a session stands in that cluster: no other will do
+        self._addresses = list(dict.fromkeys(addresses))
+        self._transport = transport
+        self._random = random
+        self._on_frames = on_frames
+        self._on_connected = on_connected
+        self._on_lost = on_lost
+        self._lost = asyncio.Event()
+        self._backoff = Backoff(REDIAL_SECONDS_MIN, REDIAL_SECONDS_MAX, random=random)
+
+    async def run(self) -> None:
+        """Connect, and connect again, until cancelled or the transport is closed."""
+        try:
+            while True:
+                for address in self._in_order():
+                    if await self._connect(address):
+                        await self._lost.wait()
+                        break
+                await asyncio.sleep(self._backoff.next_delay())
+        finally:
+            self.leave("the client was closed")
+
+    @property
+    def addresses(self) -> list[str]:
+        """Every server known, the one connected to first."""
+        return sorted(self._addresses, key=self.address.__ne__)
+
+    def learn(self, addresses: Iterable[str]) -> None:
+        """Try these servers, too."""
+        self._addresses = list(dict.fromkeys([*self._addresses, *addresses]))
+
+    def settle(self) -> None:
+        """This server's cluster is the one: it holds our session, and servers of others are refused from now on."""
+        self._is_settled = True
+        self._backoff.reset()
+        self.tried.pop(self.address, None)
+
+    def leave(self, reason: str) -> None:
+        """Give this server up for `reason`, and try others first."""
+        connection = self.connection
+        if connection is not None:
+            self._let_go(connection, reason)
+            connection.close()
+
+    def note(self, reason: str) -> None:
+        """Remember why the server connected to is of no use for now."""
+        self.tried[self.address] = reason
+
+    def describe(self) -> str:
+        """What became of each server, for people."""
+        if self.connection is not None and self.address not in self.tried:
+            return f"connected to {self._name(self.address)}"
+        if not self.tried:
+            return f"none of {', '.join(self._addresses)} has answered yet"
+        return "; ".join(f"{self._name(address)}: {reason}" for address, reason in sorted(self.tried.items()))
+
+    def error(self, what: str) -> RetryableError:
+        """`what` could not be done, for want of a server or of a leader."""
+        advice = f"Check the addresses, or run: copycat status {','.join(self._addresses)}"
+        if self.heard:
+            return NoLeaderError(f"{what}: no server that answers has a leader. {self.describe()}. {advice}")
+        return ConnectError(f"{what}: no server answered. {self.describe()}. {advice}", tried=self.tried)
+
+    def _name(self, address: str) -> str:
+        member = self.heard.get(address)
+        return f"{member} ({address})" if member and member != address else address
+
+    def _in_order(self) -> list[str]:
+        """Every server once: at random, but the one just left last."""
+        addresses = self._random.sample(self._addresses, len(self._addresses))
+        addresses.sort(key=self.address.__eq__)
+        return addresses
+
+    async def _connect(self, address: str) -> bool:
+        try:
+            connection = await self._transport.connect(
+                Address.parse(address), HELLO, self._handle, timeout=DIAL_SECONDS
+            )
+        except ClosedError:
+            raise
+        except CopycatError as error:
+            self.tried[address] = _reason(error, address)
+            return False
+        try:
+            hello = self._check(connection)
+        except CopycatError as error:
+            connection.close()
+            self.tried[address] = str(error)
+            return False
+        self._begin(connection, address, hello)
+        return True
+
+    def _check(self, connection: Connection) -> Hello:
+        """The server's hello, when it is one to talk to. Raises HandshakeError or ProtocolError."""
+        hello = decode_hello(connection.peer_hello)
+        agree_version(PROTOCOL_VERSIONS, hello.versions)
+        if self._is_settled and self._cluster_id and hello.cluster_id not in (b"", self._cluster_id):
+            raise HandshakeError(
+                f"belongs to another cluster: {hello.cluster_id.hex()}, and this client's is {self._cluster_id.hex()}"
+            )
+        return hello
+
+    def _begin(self, connection: Connection, address: str, hello: Hello) -> None:
+        self._cluster_id = hello.cluster_id or (self._cluster_id if self._is_settled else b"")
+        self.address, self.member = address, hello.member_id
+        self.heard[address] = hello.member_id
+        self.tried[address] = "answered, but has named no leader yet"
+        self.connection = connection
+        self._lost.clear()
+        connection.on_close.append(self._closed)
+        if connection.is_closed:
+            self._let_go(connection, "closed the connection")
+        else:
+            self._on_connected()
+
+    def _closed(self, connection: Connection, error: Exception | None) -> None:
+        self._let_go(connection, "closed the connection" if error is None else _reason(error, self.address))
+
+    def _let_go(self, connection: Connection, reason: str) -> None:
+        if connection is self.connection:
+            self.connection = None
+            self.tried[self.address] = reason
+            self._lost.set()
+            self._on_lost()
+
+    def _handle(self, connection: Connection, frames: list[bytes]) -> None:
+        if connection is self.connection:
+            self._on_frames(frames)
+
+
+def _reason(error: Exception, address: str) -> str:
+    return error.reason if isinstance(error, DialError) else str(error).removeprefix(f"{address}: ")

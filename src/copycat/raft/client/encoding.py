@@ -1,0 +1,55 @@
+"""Operations as bytes, each encoded when it is called.
+
+So what the caller changes afterwards cannot change it, a value that cannot be sent is found at the call, and a batch
+is its operations joined: the very bytes `encode_operations` would have made of them all.
+"""
+
+from collections.abc import Sequence
+from struct import Struct
+from typing import Any
+
+from copycat.errors import SerializationError, TooLargeError, check
+from copycat.raft.protocol.entries import SESSION_WINDOW
+from copycat.raft.protocol.wire import encode_msgpack
+
+ENTRY_BYTES_MAX = 1 << 20  # the largest operation, and the most a batch of several holds
+BATCH_COUNT_MAX = SESSION_WINDOW
+
+_ARRAY_16 = Struct(">BH")
+
+
+def encode_operation(target: int, instance: int, operation_id: int, arguments: Sequence[Any], what: str) -> bytes:
+    """One operation of a batch.
+
+    Raises SerializationError for an argument MessagePack cannot express, TooLargeError above ENTRY_BYTES_MAX.
+    """
+    try:
+        data = encode_msgpack([target, instance, operation_id, *arguments])
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise SerializationError(f"{what}: the arguments cannot be sent: {error}") from error
+    if len(data) > ENTRY_BYTES_MAX:
+        raise TooLargeError(
+            f"{what}: an operation of {len(data)} bytes exceeds the limit of {ENTRY_BYTES_MAX}",
+            size_bytes=len(data),
+            limit_bytes=ENTRY_BYTES_MAX,
+        )
+    return data
+
+
+def join_operations(operations: list[bytes]) -> bytes:
+    """The blob of a batch of operations encoded one by one; at most BATCH_COUNT_MAX of them."""
+    count = len(operations)
+    check(0 < count <= BATCH_COUNT_MAX, "a batch holds one operation at least, and a window of them at most", count)
+    head = bytes((0x90 | count,)) if count < 16 else _ARRAY_16.pack(0xDC, count)
+    return head + b"".join(operations)
+
+
+def count_that_fits(operations: list[bytes], limit: int) -> int:
+    """How many of `operations`, at most `limit`, fit one batch by their bytes: at least one."""
+    if sum(map(len, operations[:limit])) <= ENTRY_BYTES_MAX:
+        return min(len(operations), limit)
+    size = count = 0
+    while size + len(operations[count]) <= ENTRY_BYTES_MAX:
+        size += len(operations[count])
+        count += 1
+    return max(count, 1)

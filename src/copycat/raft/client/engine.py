@@ -1,0 +1,258 @@
+"""A client from `open` to `close`: a session, its connection, and the turns in which frames leave and arrive.
+
+Everything happens in callbacks of one loop: what is called during a turn leaves together at its end, and what arrives
+together is taken in together. The only task is the one that dials.
+
+Source: protocol §5.
+"""
+
+import asyncio
+import logging
+import random as random_module
+from asyncio import AbstractEventLoop, Future, TimerHandle
+from collections.abc import Callable, Iterable
+from math import inf
+
+from copycat.errors import ClosedError, ConfigurationError, SessionExpiredError
+from copycat.io.transport.transport import Connection, Transport
+from copycat.raft.client.connector import Connector
+from copycat.raft.client.outcomes import Ended, Kept, Outcome, QueriesRefused, Registered, RegistrationRefused, Resolved
+from copycat.raft.client.session import ClientSession
+from copycat.raft.client.states import ClientState, Recovery
+from copycat.raft.client.submitter import Submitter
+from copycat.util.tasks import TaskOwner
+
+_log = logging.getLogger(__name__)
+
+PATIENCE_SECONDS_MIN, PATIENCE_SECONDS_MAX = 2.0, 8.0  # an election, with room
+CLOSE_SECONDS = 2.0
+
+
+class ClientEngine:
+    """Runs one client on one loop.
+
+    addresses: where servers may be found. discover: learn more of them from those that answer.
+    on_state: called with every new state. on_stopped: called once, when no more operations are taken.
+    """
+
+    def __init__(
+        self,
+        addresses: Iterable[str],
+        transport: Transport,
+        loop: AbstractEventLoop,
+        *,
+        timeout_ms: int,
+        recovery: Recovery,
+        discover: bool,
+        random: random_module.Random,
+        on_state: Callable[[ClientState], object],
+        on_stopped: Callable[[], object],
+    ) -> None:
+        self.state = ClientState.CLOSED
+        self.session = ClientSession(timeout_ms=timeout_ms, random=random)
+        self.connector = Connector(
+            addresses,
+            transport,
+            random=random,
+            on_frames=self._on_frames,
+            on_connected=self._on_connected,
+            on_lost=self._on_lost,
+        )
+        self.submitter = Submitter(self.session, self.connector, loop, on_turn=self._flush)
+        self._loop = loop
+        self._recovery = recovery
+        self._discover = discover
+        self._on_state = on_state
+        self._on_stopped = on_stopped
+        self._tasks = TaskOwner("copycat-client", on_failure=self._stop)
+        self._is_stopped = False
+        self._is_expired = False  # the last session was lost, and the next has not begun
+        self._registered: Future[None] = loop.create_future()  # the first session has begun
+        self._ended: Future[None] = loop.create_future()  # the last one has ended
+        self._timer: TimerHandle | None = None
+        self._timer_at = inf
+        self._patience = PATIENCE_SECONDS_MIN
+        self._progress_at = loop.time()
+
+    # -- life --------------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin to connect, and to register a session."""
+        self._update_state()
+        self._tasks.start(self.connector.run(), name="connector")
+
+    async def wait_for_session(self) -> None:
+        """Until the first session has begun. Raises ConfigurationError when the servers refuse it; ClosedError."""
+        await asyncio.shield(self._registered)
+
+    async def close(self) -> None:
+        """Send what was called before, end the session, wait a little for the answers, and let go."""
+        try:
+            self._flush()
+            self.session.leave()
+            self._flush()
+            if self.session.id and self.session.is_ready:
+                await asyncio.wait([self._ended], timeout=CLOSE_SECONDS)
+        finally:
+            self._end("the client was closed")
+            self.connector.leave("the client was closed")
+            await self._tasks.close()
+
+    def _stop(self, error: BaseException) -> None:
+        """The client cannot go on."""
+        _log.error("the client has stopped: %s", error)
+        if not self._registered.done():
+            self._registered.set_exception(error)
+        self._end(str(error))
+
+    def _end(self, why: str) -> None:
+        """Whatever still waits has waited in vain."""
+        if self._is_stopped:
+            return
+        self._is_stopped = True
+        self._on_stopped()
+        self.session.is_leaving = True
+        for outcome in self.session.end(why):
+            self._handle(outcome)
+        self.submitter.fail_queries(lambda what: ClosedError(f"{what}: unanswered; {why}"))
+        if not self._registered.done():
+            self._registered.set_exception(ClosedError(why))
+        self._registered.exception()  # or asyncio complains when nobody waits for it
+        if self._timer is not None:
+            self._timer.cancel()
+        self._update_state()
+
+    # -- connections -------------------------------------------------------------------------------------------------
+
+    def _on_connected(self) -> None:
+        connection = self.connector.connection
+        if connection is not None:
+            connection.on_writable.append(self._on_writable)
+        self._made_progress()
+        self._flush()
+
+    def _on_lost(self) -> None:
+        self.session.suspend()
+        self._update_state()
+
+    def _on_writable(self, connection: Connection) -> None:
+        if connection is self.connector.connection:
+            self._flush()
+
+    def _on_frames(self, frames: list[bytes]) -> None:
+        session, now = self.session, self._loop.time()
+        for frame in frames:
+            notice = session.notice
+            for outcome in session.receive(frame, now):
+                self._handle(outcome)
+            if session.notice is not notice:
+                self._on_notice()
+        self._update_state()
+        self._flush()
+
+    def _on_notice(self) -> None:
+        notice = self.session.notice
+        if self._discover:
+            self.connector.learn(notice.members.values())
+        if not notice.leader:
+            self.connector.note("has no leader")
+
+    def _made_progress(self) -> None:
+        self._progress_at = self._loop.time()
+
+    def _handle(self, outcome: Outcome) -> None:
+        match outcome:
+            case Resolved():
+                self.submitter.resolve(outcome)
+            case QueriesRefused():
+                self.submitter.refuse(outcome)
+            case Ended():
+                self._on_ended(outcome)
+            case RegistrationRefused(detail):
+                self._stop(ConfigurationError(f"the servers refuse the session: {detail}"))
+            case Registered():
+                self._is_expired = False
+                if not self._registered.done():
+                    self._registered.set_result(None)
+            case Kept():
+                pass
+        self._patience = PATIENCE_SECONDS_MIN
+        self._made_progress()
+        if self.session.id:
+            self.connector.settle()
+
+    def _on_ended(self, ended: Ended) -> None:
+        self.submitter.end(ended)
+        if self.session.is_leaving:
+            if not self._ended.done():
+                self._ended.set_result(None)
+            return
+        self._is_expired = True
+        _log.warning("the session was lost: %s", ended.why, extra={"why": ended.why})
+        if self._recovery is Recovery.CLOSE:
+            self._update_state()
+            self.submitter.fail_queries(lambda what: SessionExpiredError(f"{what}: the session ended: {ended.why}"))
+            self._tasks.start(self.close(), name="close")
+
+    # -- turns -------------------------------------------------------------------------------------------------------
+
+    def _flush(self) -> None:
+        """Send what is to be sent, and come back when there will be more."""
+        connection = self.connector.connection
+        if connection is not None and connection.writable:
+            frames = self.session.take_frames(self._loop.time())
+            if frames:
+                connection.send_many(frames)
+                connection.flush()
+        self._wake_at(self._due(connection))
+
+    def _due(self, connection: Connection | None) -> float:
+        due = self.submitter.due
+        if connection is not None:
+            if connection.writable:
+                due = min(due, self.session.due)
+            if self.session.is_waiting:
+                due = min(due, self._progress_at + self._patience)
+        return due
+
+    def _wake_at(self, due: float) -> None:
+        """A timer that is early is left alone: it finds nothing to do and is set anew."""
+        if due >= self._timer_at or self._is_stopped:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_at = due
+        self._timer = self._loop.call_at(due, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer, self._timer_at = None, inf
+        now = self._loop.time()
+        if now >= self.submitter.due:
+            self.submitter.expire(now)
+        if not self.session.is_waiting:
+            self._progress_at = now
+        elif now >= self._progress_at + self._patience and self.connector.connection is not None:
+            self._lose_patience()
+        self._update_state()
+        self._flush()
+
+    def _lose_patience(self) -> None:
+        waited, self._patience = self._patience, min(2 * self._patience, PATIENCE_SECONDS_MAX)
+        self._made_progress()
+        if self.session.is_ready:
+            self.connector.leave(f"no answer for {waited:g} s")
+        elif len(self.connector.addresses) > 1:
+            self.connector.leave(f"no leader for {waited:g} s")
+
+    def _update_state(self) -> None:
+        if self._is_stopped:
+            state = ClientState.CLOSED
+        elif self._is_expired:
+            state = ClientState.EXPIRED
+        elif self.session.id and self.session.is_bound:
+            state = ClientState.CONNECTED
+        else:
+            state = ClientState.SUSPENDED
+        if state is not self.state:
+            self.state = state
+            self._on_state(state)

@@ -1,0 +1,244 @@
+"""What is called during one turn of the loop leaves together; results find their futures; deadlines pass.
+
+Everything happens per turn or per batch. Per command there is an encoded operation, a future, and three appends: no
+task, queue, timer or closure. Deadlines need no structure of their own, either: the earliest is remembered, and when
+it comes, whatever waits is looked through. In steady work that is once per default timeout.
+"""
+
+import asyncio
+from collections.abc import Callable
+from math import inf
+from typing import Any
+
+from copycat.errors import (
+    ApplicationError,
+    ClosedError,
+    CommandTimeoutError,
+    ConfigurationError,
+    CopycatError,
+    DecodeError,
+    IndeterminateError,
+    Outcome,
+    OverloadedError,
+    ProtocolError,
+    QueryTimeoutError,
+    ResourceTypeError,
+    RetryableError,
+    SerializationError,
+    SessionExpiredError,
+    TooLargeError,
+    UnknownResourceError,
+    UnknownResourceTypeError,
+    UsageError,
+)
+from copycat.raft.client.connector import Connector
+from copycat.raft.client.future import CopycatFuture, begin
+from copycat.raft.client.outcomes import Ended, QueriesRefused, Resolved
+from copycat.raft.client.session import ClientSession
+from copycat.raft.protocol.entries import SESSION_WINDOW
+from copycat.raft.protocol.operations import Failure
+from copycat.raft.protocol.wire import Reason
+
+# Waiting operations are looked through at most this often, in seconds, so a deadline passes at most so much late.
+DEADLINE_GRAIN = 0.005
+
+# What a server may answer instead of executing. Any other name is an exception of the state machine's.
+REFUSALS: dict[str, type[UsageError]] = {
+    kind.__name__: kind
+    for kind in (
+        ConfigurationError,
+        ResourceTypeError,
+        SerializationError,
+        TooLargeError,
+        UnknownResourceError,
+        UnknownResourceTypeError,
+        UsageError,
+    )
+}
+
+
+class Submitter:
+    """The futures of one client, on one loop.
+
+    on_turn: called once at the end of every turn in which something was submitted.
+    connector: knows why something could not be sent.
+    """
+
+    def __init__(
+        self,
+        session: ClientSession,
+        connector: Connector,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        on_turn: Callable[[], object],
+    ) -> None:
+        self._session = session
+        self._connector = connector
+        self._loop = loop
+        self._on_turn = on_turn
+        self._is_turn_scheduled = False
+        self._earliest = inf  # no deadline of a waiting operation is earlier
+        self._looked_at = -inf
+
+    # -- submitting ----------------------------------------------------------------------------------------------------
+
+    def command(
+        self, operation: bytes, seconds: float | None, decode: Callable[[Any], Any] | None, what: str
+    ) -> CopycatFuture[Any]:
+        """Start a command; it leaves at the end of this turn."""
+        future = begin(self._loop, what, decode, self._deadline(seconds))
+        self._session.command(operation, future)
+        if not self._is_turn_scheduled:
+            self._schedule_turn()
+        return future
+
+    def query(
+        self, operation: bytes, consistency: int, seconds: float | None, decode: Callable[[Any], Any] | None, what: str
+    ) -> CopycatFuture[Any]:
+        """Start a query; it leaves at the end of this turn."""
+        future = begin(self._loop, what, decode, self._deadline(seconds))
+        self._session.query(operation, future, consistency)
+        if not self._is_turn_scheduled:
+            self._schedule_turn()
+        return future
+
+    def _deadline(self, seconds: float | None) -> float:
+        if seconds is None:
+            return inf
+        if not seconds > 0:
+            raise ConfigurationError(f"a timeout is a positive number of seconds, or None for ever; not {seconds!r}")
+        deadline = self._loop.time() + seconds
+        if deadline < self._earliest:
+            self._earliest = deadline
+        return deadline
+
+    def _schedule_turn(self) -> None:
+        self._is_turn_scheduled = True
+        self._loop.call_soon(self._end_turn)
+
+    def _end_turn(self) -> None:
+        self._is_turn_scheduled = False
+        self._on_turn()
+
+    # -- results -------------------------------------------------------------------------------------------------------
+
+    def resolve(self, outcome: Resolved) -> None:
+        """Hand every result to its future, unless nobody waits for it any more."""
+        for future, result in zip(outcome.tokens, outcome.results, strict=True):
+            if future.done():
+                continue
+            if result.__class__ is Failure:
+                future.set_exception(_error_of(result, outcome.are_commands))
+            elif future.decode is None:
+                future.set_result(result)
+            else:
+                _decode_into(future, future.decode, result, outcome.are_commands)
+
+    def refuse(self, outcome: QueriesRefused) -> None:
+        """Fail queries that no server will answer."""
+        for future in outcome.tokens:
+            _fail(future, _refusal(outcome.reason, f"{future.what}: the servers refuse it: {outcome.detail}"))
+
+    def end(self, ended: Ended) -> None:
+        """The session is over: fail its commands, each by what is known of it."""
+        closed = self._session.is_leaving
+        for future in ended.sent:
+            _fail(future, IndeterminateError(f"{future.what}: sent, but the session ended ({ended.why}) unanswered"))
+        for future in ended.refused:
+            _fail(future, _refusal(ended.reason, f"{future.what}: the servers refuse it: {ended.why}"))
+        for future in ended.unsent:
+            if closed:
+                _fail(future, ClosedError(f"{future.what}: the client was closed before it was sent"))
+            else:
+                _fail(future, SessionExpiredError(f"{future.what}: not applied; the session ended: {ended.why}"))
+
+    def fail_queries(self, error: Callable[[str], CopycatError]) -> None:
+        """Fail every query with the error made for its name."""
+        for future in self._session.queries.take_all():
+            _fail(future, error(future.what))
+
+    # -- deadlines -----------------------------------------------------------------------------------------------------
+
+    @property
+    def due(self) -> float:
+        """When to call `expire`; infinity for never."""
+        return max(self._earliest, self._looked_at + DEADLINE_GRAIN)
+
+    def expire(self, now: float) -> None:
+        """Fail what has waited until its deadline."""
+        self._looked_at = now
+        self._earliest = inf
+        for futures in self._session.sent():
+            self._expire_sent(futures, now)
+        unsent = self._overdue(self._session.unsent, now)
+        if unsent:
+            self._session.withdraw(set(unsent).__contains__)
+            for future in unsent:
+                future.set_exception(self._unsent_error(future.what))
+        queries = [future for futures in self._session.queries.waiting() for future in self._overdue(futures, now)]
+        if queries:
+            for future in queries:
+                message = f"{future.what}: no answer in time, safe to repeat; {self._connector.describe()}"
+                future.set_exception(QueryTimeoutError(message))
+            self._session.queries.drop(CopycatFuture.done)
+
+    def _overdue(self, futures: list[CopycatFuture[Any]], now: float) -> list[CopycatFuture[Any]]:
+        """Those past their deadline; the others count for the next time."""
+        overdue = []
+        for future in futures:
+            if future.done():
+                continue
+            if future.deadline <= now:
+                overdue.append(future)
+            elif future.deadline < self._earliest:
+                self._earliest = future.deadline
+        return overdue
+
+    def _expire_sent(self, futures: list[CopycatFuture[Any]], now: float) -> None:
+        """The session goes on with the command: another future takes the place of the one that gave up."""
+        for future in self._overdue(futures, now):
+            later = futures[futures.index(future)] = begin(self._loop, future.what, future.decode)
+            message = (
+                f"{future.what} was sent, but no answer came in time. It may or may not have happened: wait on with "
+                "`await error.operation`, or read before repeating"
+            )
+            future.set_exception(CommandTimeoutError(message, operation=later))
+
+    def _unsent_error(self, what: str) -> RetryableError:
+        if self._session.is_ready:
+            return OverloadedError(f"{what}: not sent: {SESSION_WINDOW} earlier commands are unanswered")
+        return self._connector.error(f"{what}: not sent")
+
+
+def _fail(future: CopycatFuture[Any], error: CopycatError) -> None:
+    if not future.done():
+        future.set_exception(error)
+
+
+def _error_of(failure: Failure, is_command: bool) -> CopycatError:
+    refusal = REFUSALS.get(failure.kind)
+    if refusal is None:
+        return ApplicationError(failure.message, kind=failure.kind)
+    if refusal is SerializationError and is_command:  # of the operation, or of a result that was found too late
+        return SerializationError(failure.message, outcome=Outcome.UNKNOWN)
+    return refusal(failure.message)
+
+
+def _refusal(reason: Reason | None, message: str) -> CopycatError:
+    return TooLargeError(message) if reason is Reason.TOO_LARGE else ProtocolError(message)
+
+
+def _decode_into(future: CopycatFuture[Any], decode: Callable[[Any], Any], result: Any, is_command: bool) -> None:
+    try:
+        value = decode(result)
+    except Exception as error:
+        outcome = Outcome.APPLIED if is_command else Outcome.NOT_APPLIED
+        if isinstance(error, CopycatError):
+            error.outcome = outcome
+            future.set_exception(error)
+        else:
+            failure = DecodeError(f"{future.what}: the result cannot be decoded: {error!r}", outcome=outcome)
+            failure.__cause__ = error
+            future.set_exception(failure)
+    else:
+        future.set_result(value)

@@ -1,0 +1,155 @@
+"""A Copycat with a server of its own: the process holds the state, takes part in consensus, and uses it."""
+
+import random
+from collections.abc import Coroutine, Iterable, Sequence
+from typing import Any, TypeVar
+
+from copycat.collections.map import DistributedMap
+from copycat.handle import SESSION_TIMEOUT_SECONDS, TIMEOUT_SECONDS, Copycat
+from copycat.io.serializer import Serializer
+from copycat.io.storage.storage import Storage
+from copycat.io.transport.local import LocalTransport
+from copycat.io.transport.transport import Transport
+from copycat.raft.client.client import RaftClient
+from copycat.raft.client.states import Recovery
+from copycat.raft.core.config import RaftConfig
+from copycat.raft.machine.executor import Machines
+from copycat.raft.machine.host import Clockwork, ValueCodec
+from copycat.raft.protocol.members import Member
+from copycat.raft.server.limits import ServerLimits
+from copycat.raft.server.server import RaftServer
+from copycat.raft.server.status import Status
+from copycat.resource.loading import machines_of
+from copycat.resource.manager import ResourceManager
+from copycat.util.address import Address
+from copycat.util.loop_thread import LoopThread
+
+T = TypeVar("T")
+
+SHIPPED: tuple[Any, ...] = (DistributedMap,)
+"""The resources every server allows."""
+
+OWN_DOOR = Member("own", "local", 1)
+
+
+def make_server(
+    member: str | Member,
+    members: str | Iterable[str | Member],
+    *,
+    resources: Iterable[Any] = (),
+    **options: Any,
+) -> RaftServer:
+    """A server of resources: the shipped ones and `resources`; options are those of RaftServer.
+
+    Raises ConfigurationError.
+    """
+    allowed = machines_of([*SHIPPED, *resources])
+
+    def machines(clockwork: Clockwork, codec: ValueCodec) -> Machines:
+        return ResourceManager(clockwork, codec, allowed)
+
+    return RaftServer(member, members, machines=machines, **options)
+
+
+class CopycatReplica(Copycat):
+    """One member of a cluster, and a Copycat that reaches the cluster through it.
+
+    member: this member's id, or the Member itself. members: every member, this one included: text, strings or Members.
+    storage: where data is kept; None keeps it in memory, where it dies with the process.
+    resources: classes of your own to allow, Resources or StateMachines; every member needs the same.
+    listen: the address to listen on, "host:port"; None: the advertised one if it is an IP address or localhost.
+    transport: None for TCP, which refuses to listen beyond loopback without TLS (see TcpTransport).
+    config: times of consensus. limits: what the server takes from clients.
+    thread: run the server on an event loop and thread of its own, so that a busy program deposes no leader and loses
+        no session; False runs it on the loop that opens this.
+    session_timeout, timeout, recovery, serializer, random: as for CopycatClient.
+
+    Raises ConfigurationError for members or resources that contradict each other.
+    """
+
+    def __init__(
+        self,
+        member: str | Member,
+        members: str | Iterable[str | Member],
+        *,
+        storage: Storage | None = None,
+        resources: Iterable[Any] = (),
+        listen: str | Address | None = None,
+        transport: Transport | None = None,
+        config: RaftConfig | None = None,
+        limits: ServerLimits | None = None,
+        thread: bool = True,
+        session_timeout: float = SESSION_TIMEOUT_SECONDS,
+        timeout: float | None = TIMEOUT_SECONDS,
+        recovery: Recovery = Recovery.RECOVER,
+        serializer: Serializer | None = None,
+        random: random.Random | None = None,
+    ) -> None:
+        own = LocalTransport()
+        doors: Sequence[tuple[Transport, Address]] = [(own, Address(OWN_DOOR.host, OWN_DOOR.port))]
+        self.server = make_server(
+            member,
+            members,
+            resources=resources,
+            storage=storage,
+            listen=listen,
+            transport=transport,
+            doors=doors,
+            config=config,
+            limits=limits,
+            random=random,
+        )
+        self._thread = LoopThread(f"copycat-{self.server.member.id}") if thread else None
+        self._is_started = False
+        client = RaftClient(
+            [OWN_DOOR],
+            transport=LocalTransport(own.registry),
+            session_timeout=session_timeout,
+            timeout=timeout,
+            recovery=recovery,
+            discover=False,
+            random=random,
+        )
+        super().__init__(client, serializer=serializer, timeout=timeout)
+
+    async def open(self, timeout: float | None = TIMEOUT_SECONDS) -> "CopycatReplica":
+        """Start the server, wait until there is a leader, for `timeout` seconds (None: for ever), and open a session.
+
+        Raises: NoLeaderError, saying which members were heard and why the others were not; DirectoryInUseError,
+        ForeignDirectoryError, CorruptionError, StorageError, ConfigurationError (a port in use). Nothing stays open
+        then.
+        """
+        if self._is_started:
+            return self
+        self._is_started = True
+        if self._thread is not None:
+            self._thread.start()
+        try:
+            await self._at_server(self.server.open(timeout))
+            await super().open()
+        except BaseException:
+            await self.close()
+            raise
+        return self
+
+    async def close(self) -> None:
+        """End the session and stop the server. The member keeps its place in the cluster, and its data. Idempotent."""
+        try:
+            await super().close()
+        finally:
+            await self._at_server(self.server.close())
+            if self._thread is not None:
+                await self._thread.close()
+
+    async def server_status(self) -> Status:
+        """What this replica's own server knows."""
+
+        async def ask() -> Status:
+            return self.server.status()
+
+        return await self._at_server(ask())
+
+    async def _at_server(self, work: Coroutine[Any, Any, T]) -> T:
+        if self._thread is None:
+            return await work
+        return await self._thread.run(work)
