@@ -137,8 +137,10 @@ class RegistrationError(SerializationError):
 class TooLargeError(UsageError, ValueError):
     """A key, value, entry or frame exceeds its limit. `size_bytes` and `limit_bytes` say by how much."""
 
-    def __init__(self, message: str = "", *, size_bytes: int = 0, limit_bytes: int = 0) -> None:
-        super().__init__(message)
+    def __init__(
+        self, message: str = "", *, size_bytes: int = 0, limit_bytes: int = 0, outcome: Outcome | None = None
+    ) -> None:
+        super().__init__(message, outcome=outcome)
         self.size_bytes = size_bytes
         self.limit_bytes = limit_bytes
 

@@ -9,11 +9,15 @@ from struct import Struct
 from typing import Any
 
 from copycat.errors import SerializationError, TooLargeError, check
-from copycat.raft.protocol.entries import SESSION_WINDOW
 from copycat.raft.protocol.wire import encode_msgpack
 
 ENTRY_BYTES_MAX = 1 << 20  # the largest operation, and the most a batch of several holds
-BATCH_COUNT_MAX = SESSION_WINDOW
+BATCH_COUNT_MAX = 1024
+"""More would gain nothing, and their results must fit a frame."""
+
+BATCH_COUNT_FIRST = 128  # until the size of results is known
+
+RESULTS_BYTES_AIM = 4 << 20  # where the results of earlier batches lead to expect more, batches are made smaller
 
 _ARRAY_16 = Struct(">BH")
 
@@ -39,9 +43,14 @@ def encode_operation(target: int, instance: int, operation_id: int, arguments: S
 def join_operations(operations: list[bytes]) -> bytes:
     """The blob of a batch of operations encoded one by one; at most BATCH_COUNT_MAX of them."""
     count = len(operations)
-    check(0 < count <= BATCH_COUNT_MAX, "a batch holds one operation at least, and a window of them at most", count)
+    check(0 < count <= BATCH_COUNT_MAX, "a batch holds one operation at least, and BATCH_COUNT_MAX at most", count)
     head = bytes((0x90 | count,)) if count < 16 else _ARRAY_16.pack(0xDC, count)
     return head + b"".join(operations)
+
+
+def next_count_max(count_max: int, count: int, results_bytes: int) -> int:
+    """How many operations the next batch may hold, after `count` of them had so many bytes of results."""
+    return max(1, min(2 * count_max, BATCH_COUNT_MAX, RESULTS_BYTES_AIM * count // max(1, results_bytes)))
 
 
 def count_that_fits(operations: list[bytes], limit: int) -> int:

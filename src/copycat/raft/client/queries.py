@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from math import inf
 
 from copycat.errors import ProtocolError
-from copycat.raft.client.encoding import BATCH_COUNT_MAX, ENTRY_BYTES_MAX, join_operations
+from copycat.raft.client.encoding import BATCH_COUNT_FIRST, ENTRY_BYTES_MAX, join_operations, next_count_max
 from copycat.raft.client.outcomes import QueriesRefused, Resolved, Token
 from copycat.raft.protocol.operations import ConsistencyLevel
 from copycat.raft.protocol.wire import HEADER_ANSWER, HEADER_QUERY, Reason, Tag, decode_results, unpack
@@ -41,13 +41,13 @@ class QueryGroup:
         self.request = 0  # of the last time it was sent; 0 while it waits to be
         self.answer: tuple[int, list[object]] | None = None  # index, results
 
-    def accepts(self, consistency: int, size: int) -> bool:
+    def accepts(self, consistency: int, size: int, count_max: int) -> bool:
         """Whether a query may still join."""
         return (
             not self.blob
             and self.consistency == consistency
             and self.size + size <= ENTRY_BYTES_MAX
-            and len(self.tokens) < BATCH_COUNT_MAX
+            and len(self.tokens) < count_max
         )
 
 
@@ -61,6 +61,7 @@ class Queries:
         self._asked: dict[int, QueryGroup] = {}  # by request
         self._last_request = 0
         self._backoff = backoff
+        self._count_max = BATCH_COUNT_FIRST
         self.retry_at = inf
 
     @property
@@ -75,7 +76,7 @@ class Queries:
     def add(self, operation: bytes, token: Token, consistency: int, sequence: int) -> None:
         """A query was called after the command `sequence`."""
         group = self._groups[-1] if self._groups else None
-        if group is None or not group.accepts(consistency, len(operation)):
+        if group is None or not group.accepts(consistency, len(operation), self._count_max):
             group = QueryGroup(consistency)
             self._groups.append(group)
             self._to_send.append(group)
@@ -103,7 +104,6 @@ class Queries:
     def _frame(self, group: QueryGroup, session: int, floor: int) -> bytes:
         if not group.blob:
             group.blob = join_operations(group.operations)
-            group.operations = []
         self._last_request += 1  # anew each time, so that no answer to an earlier sending is taken for this one's
         group.request = self._last_request
         self._asked[group.request] = group
@@ -123,6 +123,7 @@ class Queries:
             raise ProtocolError(f"{len(group.tokens)} queries were answered with {len(results)} results")
         del self._asked[request]
         group.answer = (index, results)
+        self._count_max = next_count_max(self._count_max, len(results), len(frame))
         self._backoff.reset()
 
     def release(self, floor: int) -> tuple[list[Resolved], int]:
@@ -149,6 +150,9 @@ class Queries:
         group = self._asked.pop(request, None)
         if group is None:
             return None
+        if reason is Reason.TOO_LARGE and len(group.tokens) > 1:
+            self._split(group)
+            return None
         if reason in (Reason.MALFORMED, Reason.TOO_LARGE):
             self._groups.remove(group)
             return QueriesRefused(group.tokens, reason, detail)
@@ -160,6 +164,19 @@ class Queries:
         else:
             self._to_send.append(group)
         return None
+
+    def _split(self, group: QueryGroup) -> None:
+        """Ask again in two halves: the answers are too large together."""
+        half = len(group.tokens) // 2
+        self._count_max = max(1, min(self._count_max, half))
+        later = QueryGroup(group.consistency)
+        later.sequence = group.sequence
+        later.operations, group.operations = group.operations[half:], group.operations[:half]
+        later.tokens, group.tokens = group.tokens[half:], group.tokens[:half]
+        group.size, later.size = sum(map(len, group.operations)), sum(map(len, later.operations))
+        group.blob, later.blob = join_operations(group.operations), join_operations(later.operations)
+        self._groups.insert(self._groups.index(group) + 1, later)
+        self._to_send += [group, later]
 
     def send_again(self) -> None:
         """Everything unanswered is to be sent anew: what was sent may be lost."""

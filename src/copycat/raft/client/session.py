@@ -22,7 +22,7 @@ from random import Random
 import msgspec
 
 from copycat.errors import ProtocolError
-from copycat.raft.client.encoding import BATCH_COUNT_MAX, count_that_fits, join_operations
+from copycat.raft.client.encoding import BATCH_COUNT_FIRST, count_that_fits, join_operations, next_count_max
 from copycat.raft.client.outcomes import Ended, Kept, Outcome, Registered, RegistrationRefused, Resolved, Token
 from copycat.raft.client.queries import Queries
 from copycat.raft.protocol.entries import SESSION_WINDOW
@@ -109,6 +109,7 @@ class ClientSession:
         self._interval = timeout_ms / 1000 / KEEP_ALIVES_PER_TIMEOUT
         self._in_flight: deque[Batch] = deque()
         self._in_flight_bytes = 0
+        self._count_max = BATCH_COUNT_FIRST
         self._operations: list[bytes] = []  # called and not sent, with their tokens
         self._tokens: list[Token] = []
         self._outbox: list[bytes] = []
@@ -175,7 +176,7 @@ class ClientSession:
 
     def _fill_window(self, frames: list[bytes], now: float) -> None:
         while self._operations and self._in_flight_bytes < IN_FLIGHT_BYTES_MAX:
-            room = min(self.ack + SESSION_WINDOW - self.last_sent, BATCH_COUNT_MAX)
+            room = min(self.ack + SESSION_WINDOW - self.last_sent, self._count_max)
             if room <= 0:
                 return
             frames.append(self._next_batch(count_that_fits(self._operations, room), now))
@@ -293,6 +294,7 @@ class ClientSession:
         if not count == len(results) == len(batch.tokens):
             raise ProtocolError(f"{len(batch.tokens)} commands were answered with {len(results)} results")
         batch.index, batch.results = index, results
+        self._count_max = next_count_max(self._count_max, count, len(frame))
         self.is_bound = True
         return self._release()
 

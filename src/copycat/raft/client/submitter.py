@@ -36,7 +36,7 @@ from copycat.raft.client.future import CopycatFuture, begin
 from copycat.raft.client.outcomes import Ended, QueriesRefused, Resolved
 from copycat.raft.client.session import ClientSession
 from copycat.raft.protocol.entries import SESSION_WINDOW
-from copycat.raft.protocol.operations import Failure
+from copycat.raft.protocol.operations import RESULT_TOO_LARGE, Failure
 from copycat.raft.protocol.wire import Reason
 
 # Waiting operations are looked through at most this often, in seconds, so a deadline passes at most so much late.
@@ -216,6 +216,11 @@ def _fail(future: CopycatFuture[Any], error: CopycatError) -> None:
 
 
 def _error_of(failure: Failure, is_command: bool) -> CopycatError:
+    if failure.kind == RESULT_TOO_LARGE:
+        if is_command:
+            message = f"applied, but the result was too large to be sent: {failure.message}; await such calls in turn"
+            return TooLargeError(message, outcome=Outcome.APPLIED)
+        return TooLargeError(f"the result is too large to be sent: {failure.message}")
     refusal = REFUSALS.get(failure.kind)
     if refusal is None:
         return ApplicationError(failure.message, kind=failure.kind)

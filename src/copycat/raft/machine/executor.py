@@ -19,6 +19,7 @@ from copycat.raft.machine.timers import Timer
 from copycat.raft.protocol.entries import (
     KEEP_ALIVE,
     REGISTER,
+    RESULTS_BYTES_MAX,
     SESSION_WINDOW,
     BlockKind,
     Item,
@@ -26,7 +27,9 @@ from copycat.raft.protocol.entries import (
     iterate_items,
     unpack_types,
 )
-from copycat.raft.protocol.operations import Failure
+from copycat.raft.protocol.operations import RESULT_TOO_LARGE, Failure
+
+FAILURE_BYTES = 100  # at most, of one that says a result is too large
 
 
 class Machines(Protocol):
@@ -147,9 +150,27 @@ class Executor:
         clockwork.applying = False
         return outcomes
 
-    def query(self, session: ServerSession | None, operations: bytes, count: int) -> bytes:
-        """The encoded results of a batch of queries at the current state."""
-        return self._encode(self._read(operations, count, lambda ops: self.machines.query(session, ops)))
+    def query(self, session: ServerSession | None, operations: bytes, count: int) -> bytes | None:
+        """The encoded results of a batch of queries at the current state; None: too large, ask for fewer at a time."""
+        results = self._read(operations, count, lambda ops: self.machines.query(session, ops))
+        if count == 1:
+            return self._encode_within_limit(results)
+        if sum(len(result) for result in results if type(result) is bytes) > RESULTS_BYTES_MAX:
+            return None
+        data = self._encode(results)
+        return data if len(data) <= RESULTS_BYTES_MAX else None
+
+    def _encode_within_limit(self, results: list[Any]) -> bytes:
+        """The results of a batch. When they are too much together, those above their share become Failures."""
+        data = self._encode(results)
+        if len(data) <= RESULTS_BYTES_MAX:
+            return data
+        sizes = [len(self._encode([result])) for result in results]
+        share = RESULTS_BYTES_MAX // len(results) - FAILURE_BYTES
+        for at, size in enumerate(sizes):
+            if size > share:
+                results[at] = Failure(RESULT_TOO_LARGE, f"{size} bytes, one of {len(results)} results in an answer")
+        return self._encode(results)
 
     # -- items -------------------------------------------------------------------------------------------------------
 
@@ -188,7 +209,7 @@ class Executor:
             item.blob, item.count, lambda operations: self.machines.execute(session, index, operations)
         )
         self.clockwork.index = index + item.count - 1
-        data = self._encode(results)
+        data = self._encode_within_limit(results)
         session.executed(item.sequence, item.count, index + item.count - 1, data)
         return Results(item.session, item.sequence, item.count, index + item.count - 1, data)
 

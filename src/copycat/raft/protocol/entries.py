@@ -43,6 +43,9 @@ REGISTER = Struct("<16s16sI")  # nonce, secret, timeout in milliseconds
 SESSION_WINDOW = 8192
 """How many commands a session may have without acknowledged results: part of what replicas compute, so no setting."""
 
+RESULTS_BYTES_MAX = 15 << 20
+"""The most that the results of one batch may be together, so that they fit a frame: likewise computed alike by all."""
+
 
 TYPE = Struct("<HH")  # version, length of the name; then the name
 

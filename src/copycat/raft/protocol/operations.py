@@ -67,6 +67,10 @@ class Query(Operation[R]):
     consistency: ClassVar[ConsistencyLevel] = ConsistencyLevel.LINEARIZABLE
 
 
+RESULT_TOO_LARGE = "ResultTooLargeError"
+"""The kind of a Failure that stands for a result too large to be sent; of a command, which was applied."""
+
+
 class Failure:
     """A result that is an exception: its class name and its message. The message stays outside state hashes."""
 

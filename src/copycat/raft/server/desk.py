@@ -76,7 +76,13 @@ class Desk:
 
     def connected(self, client: ClientConnection) -> None:
         self._clients[client.route] = client
+        client.connection.on_writable.append(lambda _connection: self._has_read(client))
         self._announce_to(client, self._notice())
+
+    def _has_read(self, client: ClientConnection) -> None:
+        if client.has_missed:
+            client.has_missed = False
+            self._announce_to(client, self._notice())
 
     def disconnected(self, client: ClientConnection) -> None:
         self._clients.pop(client.route, None)

@@ -15,17 +15,30 @@ class Origin(Protocol):
         """Send if the way still stands; else the frame is dropped, and the client asks again elsewhere."""
 
 
+UNREAD_BYTES_MAX = 16 << 20
+"""What a client may leave unread before answers to it are dropped."""
+
+
 @dataclass(slots=True, eq=False)
 class ClientConnection:
-    """A client connected to this very server. `route` names it towards the leader; never reused in a process."""
+    """A client connected to this very server. `route` names it towards the leader; never reused in a process.
+
+    One that reads too slowly misses answers. When it has read what there was, it is told to ask again for the rest:
+    so nothing waits here without bound, and nothing is lost.
+    """
 
     route: int
     connection: Connection
     sessions: set[int] = field(default_factory=set)  # bound here while this server leads; only tested and emptied
     announced: bytes = b""  # the LEADER frame it was sent last
+    has_missed: bool = False
 
     def send(self, frame: bytes) -> None:
-        self.connection.send(frame)
+        connection = self.connection
+        if connection.buffered_bytes <= UNREAD_BYTES_MAX:
+            connection.send(frame)
+        else:
+            self.has_missed = True
 
 
 @dataclass(slots=True)

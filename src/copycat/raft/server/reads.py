@@ -112,4 +112,7 @@ class Reads:
         else:
             self._unanswered -= 1
             results = executor.query(session, query.blob, query.count)
+            if results is None:
+                query.refuse(Reason.TOO_LARGE, f"the results of {query.count} queries are too large together")
+                return
             query.origin.send(HEADER_ANSWER.pack(Tag.ANSWER, query.request, executor.applied_index, 0) + results)
