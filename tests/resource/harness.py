@@ -186,7 +186,7 @@ class LocalClient:
         )
         blob = encode_operations([[target, instance, operation_id, *arguments]])
         executor = self.replicas.replicas[0].executor
-        return _resolved(executor.query(executor.sessions.get(self.session), blob, 1), decode)
+        return _resolved(executor.query(executor.sessions.get(self.session), blob, 1) or b"", decode)
 
     def _begin(self, **call: Any) -> None:
         if not self.session:
