@@ -152,9 +152,9 @@ async def test_deadlines_are_the_calls_or_the_copycats(replicas: Replicas) -> No
 
 async def test_a_copycat_is_opened_by_with_or_by_await(replicas: Replicas) -> None:
     async with Copycat(LocalClient(replicas)) as cc:
-        assert repr(cc) == "<Copycat connected, leader a>"
+        assert repr(cc) == "<Copycat connected leader=a>"
         counter = await cc.create("a", Counter)
-    assert repr(cc) == "<Copycat closed, leader unknown>"
+    assert repr(cc) == "<Copycat closed leader=None>"
     with pytest.raises(ClosedError):
         counter.total()
 

@@ -94,7 +94,7 @@ class Copycat:
         await self.close()
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.state}, leader {self.leader or 'unknown'}>"
+        return f"<{type(self).__name__} {self.state} leader={self.leader}>"
 
     @property
     def state(self) -> object:

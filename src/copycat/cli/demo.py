@@ -48,7 +48,7 @@ exit status: 0 nothing was lost or duplicated; 1 something was, or the demo coul
 
 STEPS = 5
 CLIENTS = 8
-KEYS_MAX = 150_000
+KEYS_MAX = 400_000
 """At most so many keys in the first phase, so that reading them back stays quick."""
 
 FULL_BATCH = 128

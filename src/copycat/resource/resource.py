@@ -125,12 +125,13 @@ class Resource:
         self._submit_command = context.client.command
         self._submit_query = context.client.query
         self._closed = False
+        self._names = _CallNames(context.path)
         self._typed = TypedOperations(context.serializer, f"{type(self).__name__} {context.path!r}")
 
     def __repr__(self) -> str:
         client = self._context.client
-        state = "closed" if self._closed else f"{client.state}, leader {client.leader or 'unknown'}"
-        return f"<{type(self).__name__} {self.path!r}: {state}>"
+        state = "closed" if self._closed else f"{client.state} leader={client.leader}"
+        return f"<{type(self).__name__} {self.path!r} {state}>"
 
     @property
     def path(self) -> str:
@@ -176,7 +177,7 @@ class Resource:
             DELETE,
             (context.path, context.resource_id),
             timeout=self._timeout if timeout is ... else timeout,
-            what="delete",
+            what=self._names["delete"],
         )
 
     async def close(self) -> None:
@@ -211,7 +212,7 @@ class Resource:
             arguments,
             timeout=self._timeout if timeout is ... else timeout,
             decode=decode,
-            what=what,
+            what=self._names[what],
         )
 
     def query(
@@ -238,7 +239,7 @@ class Resource:
             consistency=level,
             timeout=self._timeout if timeout is ... else timeout,
             decode=decode,
-            what=what,
+            what=self._names[what],
         )
 
     def submit(
@@ -271,6 +272,18 @@ class Resource:
 
     def _closed_error(self) -> ClosedError:
         return ClosedError(f"this handle on {type(self).__name__} {self.path!r} is closed; create or get another")
+
+
+class _CallNames(dict[str, str]):
+    """What the calls of one handle are named in messages: `put on 'users'`, made once per verb."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__()
+        self._path = path
+
+    def __missing__(self, verb: str) -> str:
+        name = self[verb] = f"{verb or 'call'} on {self._path!r}"
+        return name
 
 
 def resource_class(resource: type[T]) -> tuple[type[T], tuple[Any, ...]]:

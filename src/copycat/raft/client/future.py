@@ -32,7 +32,7 @@ class CopycatFuture(asyncio.Future[R]):
     deadline: float
 
     def __bool__(self) -> NoReturn:
-        raise TypeError(f"{self.what} used as true or false without await: did you forget `await`?")
+        raise TypeError(f"{self.what} was used as true or false without await; write: if await ...")
 
     def __del__(self) -> None:
         if not self._log_traceback:  # asyncio's own mark of a failure that nobody has looked at
