@@ -4,7 +4,7 @@ Keys and values are canonical bytes on their way and on the servers, which compa
 inside; the handle encodes and decodes. A plain entry is two bytes objects in a dict. Only an entry that will go by
 itself (after a time, or with its session) has a record in a second table.
 
-Source: spec B5, D2 (50); protocol §4.3, §7.1, §7.4.
+Source: protocol §4.3, §7.1, §7.4.
 """
 
 from asyncio import Future

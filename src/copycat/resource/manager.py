@@ -6,7 +6,7 @@ serves all, and consecutive operations of one target find it once.
 Apply is total here too: whatever an operation, a timer or a session hook raises becomes a result or is passed over,
 the same on every replica. Only what says that this *member* is unfit gets out and halts it; a missing type does.
 
-Source: protocol §4.3, §5.7, §7.2; spec B4.
+Source: protocol §4.3, §5.7, §7.2.
 """
 
 import logging

@@ -9,7 +9,7 @@ A resource is two classes. Its StateMachine runs on the servers; its Resource is
 Methods are plain functions. They check their arguments, so that mistakes raise at the call, and return the future of
 an operation that has already started: the order of calls is the order of effect, with as many in flight as you like.
 
-Source: design §4 "Futures"; protocol §7.2, §7.4.
+Source: protocol §7.2, §7.4.
 """
 
 from asyncio import Future

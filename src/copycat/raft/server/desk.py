@@ -4,7 +4,7 @@ A leader answers. Any other server hands the frame to its leader, unread, and th
 client's frames may have been lost on that way, it is told so by a LEADER notice, and sends again what is unanswered:
 so this desk keeps nothing for others and promises nothing it does not hold.
 
-Source: protocol §5; hotpath "Forwarding".
+Source: protocol §5, §5.8.
 """
 
 import logging

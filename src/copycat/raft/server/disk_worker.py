@@ -1,6 +1,6 @@
 """A thread that does one disk job after another, beside the event loop.
 
-A dedicated thread and `call_soon_threadsafe` cost less per job than an executor and a future (hotpath "Flush").
+A dedicated thread and `call_soon_threadsafe` cost less per job than an executor and a future.
 """
 
 import asyncio

@@ -4,7 +4,7 @@ A turn takes the events and proposals that wait, steps the core, and performs it
 send to members, apply what is committed, answer clients. Then the log is flushed, beside the loop when that may take
 long, while the next turn's proposals gather. Durability comes back as an event.
 
-Source: design §1 (3), §3; hotpath "The driver, in outline".
+Source: ARCHITECTURE.md "The core's shape"; docs/decisions/0008-flushing-beside-the-loop.md.
 """
 
 import asyncio

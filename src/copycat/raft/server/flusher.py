@@ -4,7 +4,7 @@ One flush runs at a time; what is appended meanwhile gathers for the next (group
 cheaper on the loop than a hand-over to a thread, but blocks heartbeats while the disk is slow: so only while recent
 flushes were fast.
 
-Source: hotpath "Flush"; protocol §1.5.
+Source: docs/decisions/0008-flushing-beside-the-loop.md; protocol §1.5.
 """
 
 import asyncio
