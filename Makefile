@@ -20,7 +20,7 @@ help:
 	@echo 'make lint        ruff: rules and format      make types      mypy, strict'
 	@echo 'make contracts   which room imports which    make pytest     tests alone (ARGS="-k map")'
 	@echo 'make coverage    tests with branch coverage  make fix        let ruff change files'
-	@echo 'make bench       benchmarks, as JSON         make clean      remove .venv and caches'
+	@echo 'make bench       puts and gets, measured     make clean      remove .venv and caches'
 
 run: $(STAMP)
 	@$(BIN)/copycat demo
@@ -52,9 +52,7 @@ fix: $(STAMP)
 	@$(BIN)/ruff check --fix $(PATHS); $(BIN)/ruff format $(PATHS)
 
 bench: $(STAMP)
-	@set -e; found=; for file in benchmarks/[a-z]*.py; do \
-	    [ -e "$$file" ] || continue; found=1; $(BIN)/python "$$file" $(ARGS); \
-	done; [ -n "$$found" ] || echo 'no benchmarks yet'
+	@$(BIN)/copycat bench $(ARGS)
 
 clean:
 	@rm -rf $(VENV) .set-up.log build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage htmlcov

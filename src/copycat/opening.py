@@ -7,7 +7,7 @@ import re
 from collections.abc import Generator, Iterable
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 from copycat.client import CopycatClient
 from copycat.errors import ConfigurationError
@@ -101,34 +101,47 @@ def _refuse_with_url(**given: Any) -> None:
         raise ConfigurationError(f"{', '.join(wrong)}= is for a replica; a URL opens a client of servers elsewhere")
 
 
-class open_all:  # noqa: N801  # reads like the function it is next to
-    """Open several Copycats at once: `await open_all(a, b, c)`, or `async with open_all(a, b, c):`.
+class Openable(Protocol):
+    """A Copycat, or a RaftServer or RaftClient."""
 
-    Opened one after another, the first members of a cluster would wait for the others. If one cannot be opened, all
-    are closed and its error is raised. Leaving `async with` closes all.
+    async def open(self) -> Any: ...
+
+    async def close(self) -> None: ...
+
+
+class open_all:  # noqa: N801  # reads like the function it is next to
+    """Open several at once: `await open_all(a, b, c)`, or `async with open_all(a, b, c):`.
+
+    Copycats, RaftServers or RaftClients. Opened one after another, the first members of a cluster would wait for the
+    others. If one cannot be opened, all are closed and its error is raised. Leaving `async with` closes all.
     """
 
-    def __init__(self, *copycats: Copycat) -> None:
-        self._copycats = copycats
+    def __init__(self, *openables: Openable) -> None:
+        self._openables = openables
 
-    def __await__(self) -> Generator[Any, None, tuple[Copycat, ...]]:
+    def __await__(self) -> Generator[Any, None, None]:
         return self._open().__await__()
 
-    async def __aenter__(self) -> tuple[Copycat, ...]:
-        return await self._open()
+    async def __aenter__(self) -> None:
+        await self._open()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._close()
 
-    async def _open(self) -> tuple[Copycat, ...]:
-        outcomes = await asyncio.gather(*(each.open() for each in self._copycats), return_exceptions=True)
-        errors = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
-        if errors:
+    async def _open(self) -> None:
+        try:
+            outcomes = await asyncio.gather(*(each.open() for each in self._openables), return_exceptions=True)
+            for outcome in outcomes:
+                if isinstance(outcome, BaseException):
+                    raise outcome
+        except BaseException:
             await self._close()
-            raise errors[0]
-        return self._copycats
+            raise
 
     async def _close(self) -> None:
-        await asyncio.gather(*(each.close() for each in self._copycats))
+        outcomes = await asyncio.gather(*(each.close() for each in self._openables), return_exceptions=True)
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException):
+                raise outcome

@@ -1,1 +1,25 @@
-"""Raft: consensus, sessions and state machines, usable without the resource layer."""
+"""Raft: consensus, sessions and state machines, usable without the resource layer.
+
+servers = [RaftServer(member, members, Bank, storage=Storage(directory)) for …]
+async with RaftClient(members) as client:
+    await client.submit(Deposit("ann", 5))
+"""
+
+from copycat.raft.client.client import RaftClient
+from copycat.raft.client.future import CopycatFuture
+from copycat.raft.client.states import ClientState, Recovery
+from copycat.raft.core.config import RaftConfig
+from copycat.raft.server.limits import ServerLimits
+from copycat.raft.server.server import RaftServer
+from copycat.raft.server.status import Status
+
+__all__ = [
+    "ClientState",
+    "CopycatFuture",
+    "RaftClient",
+    "RaftConfig",
+    "RaftServer",
+    "Recovery",
+    "ServerLimits",
+    "Status",
+]
