@@ -9,9 +9,10 @@ from copycat.io.transport.transport import Transport
 from copycat.raft.client.client import RaftClient
 from copycat.raft.client.states import Recovery
 from copycat.raft.protocol.members import Member
+from copycat.util.builder import Buildable
 
 
-class CopycatClient(Copycat):
+class CopycatClient(Copycat, Buildable):
     """Connects to a cluster. Open it with `async with`, `await client.open()`, or plain `await client`.
 
     members: some or all of the servers: text ("h1:5001,h2:5001"), strings or Members. One that answers is enough.

@@ -22,6 +22,7 @@ from copycat.raft.server.status import Status
 from copycat.resource.loading import machines_of
 from copycat.resource.manager import ResourceManager
 from copycat.util.address import Address
+from copycat.util.builder import Buildable
 from copycat.util.loop_thread import LoopThread
 
 T = TypeVar("T")
@@ -51,7 +52,7 @@ def make_server(
     return RaftServer(member, members, machines=machines, **options)
 
 
-class CopycatReplica(Copycat):
+class CopycatReplica(Copycat, Buildable):
     """One member of a cluster, and a Copycat that reaches the cluster through it.
 
     member: this member's id, or the Member itself. members: every member, this one included: text, strings or Members.

@@ -13,6 +13,7 @@ from copycat.io.storage.disk import Disk, LockHandle, OsDisk
 from copycat.io.storage.log import CACHE_BYTES, SEGMENT_BYTES, Log
 from copycat.io.storage.memory import MemoryLog
 from copycat.io.storage.metadata import MemoryMetadataStore, MetadataStore
+from copycat.util.builder import Buildable
 
 LOCK_FILE = "lock"
 KIBIBYTE = 1 << 10
@@ -27,7 +28,7 @@ class StorageLevel(enum.Enum):
     MEMORY = "memory"
 
 
-class Storage:
+class Storage(Buildable):
     """How a member stores its log and metadata. Immutable; opens nothing until asked to.
 
     `directory` is made if missing. Sizes are in bytes. Raises: ConfigurationError on a value out of range.

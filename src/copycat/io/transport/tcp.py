@@ -16,6 +16,7 @@ from copycat.io.transport.frame import MAX_FRAME
 from copycat.io.transport.group import ConnectionGroup, GroupedTransport, Limits
 from copycat.io.transport.transport import Accept, DialError, FrameHandler, TransportStatistics
 from copycat.util.address import Address
+from copycat.util.builder import Buildable
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +26,7 @@ KEEPALIVE_INTERVAL_S = 5
 KEEPALIVE_COUNT = 3
 
 
-class TcpTransport(GroupedTransport):
+class TcpTransport(GroupedTransport, Buildable):
     """A `Transport` over TCP.
 
     `ssl_context` is used when dialling, `server_ssl_context` when listening (mutual TLS is a matter of both

@@ -33,6 +33,7 @@ from copycat.raft.protocol.members import Member, parse_members
 from copycat.raft.protocol.operations import ConsistencyLevel, Operation, Query
 from copycat.raft.protocol.typed import TypedOperations
 from copycat.util.address import Address
+from copycat.util.builder import Buildable
 from copycat.util.listeners import Listener, Listeners
 
 R = TypeVar("R")
@@ -44,7 +45,7 @@ SESSION_TIMEOUT_MAX = 2**32 / 1000
 STATUS_SECONDS = 5.0
 
 
-class RaftClient:
+class RaftClient(Buildable):
     """Submits operations to a cluster's state machines. Open it with `async with` or `await client.open()`.
 
     members: some or all servers: text ("h1:5001,h2:5001"), strings or Members. One that answers is enough.

@@ -38,6 +38,7 @@ from copycat.raft.server.limits import ServerLimits
 from copycat.raft.server.peers import Peers
 from copycat.raft.server.status import Status, describe
 from copycat.util.address import Address
+from copycat.util.builder import Buildable
 from copycat.util.clock import Clock, SystemClock
 
 _log = logging.getLogger(__name__)
@@ -47,7 +48,7 @@ MakeMachines = Callable[[Clockwork, ValueCodec], Machines]
 OPEN_NOTICE_S = 3.0
 
 
-class RaftServer:
+class RaftServer(Buildable):
     """One member of a cluster, with one state machine, or with whatever `machines` makes.
 
     member: this member's id, or the Member itself.
