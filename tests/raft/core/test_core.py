@@ -241,6 +241,22 @@ def test_a_leader_whose_port_refuses_is_replaced_once_its_lease_has_run_out(seed
     assert cluster.now - killed < cluster.config.election_timeout_ms
 
 
+def test_refused_again_and_again_the_members_do_not_all_campaign_at_the_same_moment() -> None:
+    terms_needed = []
+    for seed in range(40):
+        cluster = CoreCluster(3, seed=seed)
+        old = cluster.elect()
+        cluster.run(1_000)
+        term = cluster.nodes[old].raft.term  # type: ignore[union-attr]  # alive
+        cluster.kill(old)
+        for _ in range(20):
+            cluster.tell_dead(old)
+            cluster.run(20)
+        new = cluster.elect()
+        terms_needed.append(cluster.nodes[new].raft.term - term)  # type: ignore[union-attr]  # alive
+    assert sum(needed == 1 for needed in terms_needed) >= 34, terms_needed
+
+
 @pytest.mark.parametrize("seed", range(10))
 def test_a_flaky_link_of_one_member_deposes_no_leader(seed: int) -> None:
     cluster = CoreCluster(3, seed=seed)

@@ -31,6 +31,7 @@ class Follower:
     told_match: int = 0
     fresh_until: int = 0  # a SERIALIZABLE read may be served until then ...
     fresh_commit: int = 0  # ... once this much is applied
+    spread_ms: int | None = None  # drawn once, that two who see the leader die do not campaign at the same moment
 
 
 def enter(raft: Raft) -> Follower:
@@ -59,6 +60,7 @@ def on_append(raft: Raft, role: Follower, member: str, request: Append) -> None:
     raft.heard_at = raft.now
     raft.promised_until = max(raft.promised_until, raft.now + request.lease_ms)
     raft.dead.discard(member)
+    role.spread_ms = None
     role.deadline_ms = raft.now + raft.election_timeout()
     hint = accept(raft, request)
     if hint is not None:
@@ -130,8 +132,10 @@ def on_unreachable(raft: Raft, role: Follower, member: str) -> None:
     Its lease still binds: the promise made to it is kept to its end (protocol §3.3).
     """
     if member == raft.leader and member in raft.dead:
-        soon = max(raft.now, raft.promised_until) + int(raft.random() * raft.config.heartbeat_ms)
-        role.deadline_ms = min(role.deadline_ms, soon)
+        # Every redial is refused anew: drawing each time would leave the smallest of many draws, at all members.
+        if role.spread_ms is None:
+            role.spread_ms = int(raft.random() * raft.config.heartbeat_ms)
+            role.deadline_ms = min(role.deadline_ms, max(raft.now, raft.promised_until) + role.spread_ms)
 
 
 def finish(raft: Raft, role: Follower) -> None:
