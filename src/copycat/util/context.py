@@ -67,14 +67,20 @@ class Context:
         if threading.get_ident() != self._thread.ident:
             raise ThreadError(
                 f"used from thread {threading.current_thread().name!r}, but it belongs to the event loop of thread "
-                f"{self._thread.name!r}; use copycat.blocking, or loop.call_soon_threadsafe"
+                f"{self._thread.name!r}; use asyncio.run_coroutine_threadsafe(..., loop)"
             )
+
+    @property
+    def is_inherited(self) -> bool:
+        """True in a child of the process that made the context."""
+        return os.getpid() != self._process_id
 
     def check_process(self) -> None:
         """Raises: ForkedError when called in a child of the process that made the context."""
-        process_id = os.getpid()
-        if process_id != self._process_id:
-            raise ForkedError(f"opened in process {self._process_id}, used in its child {process_id}: open anew there")
+        if self.is_inherited:
+            raise ForkedError(
+                f"opened in process {self._process_id} and used in its child {os.getpid()}: open another after the fork"
+            )
 
     def execute(self, function: Callable[[], T]) -> "Future[T]":
         """Run `function` on the loop soon, from any thread; calls of one thread run in their order.

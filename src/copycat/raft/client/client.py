@@ -4,7 +4,6 @@ Source: protocol §5.
 """
 
 import asyncio
-import os
 import random as random_module
 from asyncio import AbstractEventLoop, Future, get_running_loop
 from collections.abc import Callable, Generator, Iterable, Sequence
@@ -17,8 +16,8 @@ from copycat.errors import (
     ConfigurationError,
     ConnectError,
     CopycatError,
-    ForkedError,
     ThreadError,
+    UsageError,
 )
 from copycat.io.serializer import Serializer
 from copycat.io.transport.tcp import TcpTransport
@@ -34,6 +33,7 @@ from copycat.raft.protocol.operations import ConsistencyLevel, Operation, Query
 from copycat.raft.protocol.typed import TypedOperations
 from copycat.util.address import Address
 from copycat.util.builder import Buildable
+from copycat.util.context import Context
 from copycat.util.listeners import Listener, Listeners
 
 R = TypeVar("R")
@@ -88,7 +88,7 @@ class RaftClient(Buildable):
         self._submitter: Submitter
         self._transport: Transport | None = None
         self._loop: AbstractEventLoop | None = None  # where operations are taken; None while they are not
-        self._pid = 0
+        self._context: Context | None = None  # where it was opened
         self._closing: Future[None] | None = None
 
     # -- life --------------------------------------------------------------------------------------------------------
@@ -119,7 +119,7 @@ class RaftClient(Buildable):
 
     def _start(self) -> None:
         loop = get_running_loop()
-        self._loop, self._pid = loop, os.getpid()
+        self._loop, self._context = loop, Context(loop)
         self._transport = self._given_transport if self._given_transport is not None else TcpTransport()
         self._engine = ClientEngine(
             [member.address for member in self.members],
@@ -144,7 +144,9 @@ class RaftClient(Buildable):
         What was called before is sent, and answered if a leader is there to do it within 2 seconds. What is still
         unsent fails with ClosedError, what is unanswered with IndeterminateError.
         """
-        if self._loop is not None and self._pid == os.getpid() and self._loop is not get_running_loop():
+        if self._context is not None and self._context.is_inherited:
+            return  # nothing here is this process's to end
+        if self._loop is not None and self._loop is not get_running_loop():
             raise self._misuse()
         if self._closing is None:
             self._closing = get_running_loop().create_future()
@@ -153,11 +155,11 @@ class RaftClient(Buildable):
                 await self._let_go()
             finally:
                 self._closing.set_result(None)
-        elif self._pid in (0, os.getpid()):
+        else:
             await asyncio.shield(self._closing)
 
     async def _let_go(self) -> None:
-        if self._engine is None or self._pid != os.getpid():
+        if self._engine is None:
             return
         try:
             await self._engine.close()
@@ -276,17 +278,19 @@ class RaftClient(Buildable):
         return self._submitter.query(operation, consistency, self.timeout if timeout is ... else timeout, decode, what)
 
     def _misuse(self) -> CopycatError:
-        if self._pid and self._pid != os.getpid():
-            return ForkedError(
-                f"this client was opened in process {self._pid} and is used in its child {os.getpid()}: open one here"
-            )
+        """Why an operation cannot be taken here and now."""
+        try:
+            if self._context is not None:
+                self._context.check_process()
+                self._context.check_thread()
+        except UsageError as error:
+            return error
         if self._loop is None:
             return ClosedError(
-                "the client is closed" if self._engine or self._closing else "the client is not open: await its open()"
+                "the client is not open: await its open()" if self._context is None else "the client is closed"
             )
         return ThreadError(
-            "this client belongs to another event loop: use it there only, or open one here "
-            "(from a thread: asyncio.run_coroutine_threadsafe)"
+            "the client belongs to another event loop, that it was opened on: use it there, or open one here"
         )
 
     # -- what is known -----------------------------------------------------------------------------------------------

@@ -131,11 +131,10 @@ def on_unreachable(raft: Raft, role: Follower, member: str) -> None:
 
     Its lease still binds: the promise made to it is kept to its end (protocol §3.3).
     """
-    if member == raft.leader and member in raft.dead:
-        # Every redial is refused anew: drawing each time would leave the smallest of many draws, at all members.
-        if role.spread_ms is None:
-            role.spread_ms = int(raft.random() * raft.config.heartbeat_ms)
-            role.deadline_ms = min(role.deadline_ms, max(raft.now, raft.promised_until) + role.spread_ms)
+    # Every redial is refused anew: drawing each time would leave the smallest of many draws, at all members.
+    if member == raft.leader and member in raft.dead and role.spread_ms is None:
+        role.spread_ms = int(raft.random() * raft.config.heartbeat_ms)
+        role.deadline_ms = min(role.deadline_ms, max(raft.now, raft.promised_until) + role.spread_ms)
 
 
 def finish(raft: Raft, role: Follower) -> None:
