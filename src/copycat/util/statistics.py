@@ -1,12 +1,6 @@
-"""Counting on the hot path, and snapshots of it that do not change under the reader.
-
-Counters are plain integer attributes of whoever counts; `snapshot` copies them into a frozen dataclass.
-"""
+"""Durations counted on the hot path, and snapshots of them that do not change under the reader."""
 
 import dataclasses
-from typing import Any, TypeVar
-
-T = TypeVar("T")
 
 BUCKETS = 65  # bucket n holds durations of n significant bits; 64 bits of nanoseconds are 584 years
 
@@ -55,33 +49,3 @@ class Histogram:
             if count and seen >= q * self.count:
                 return min((1 << bits) - 1, self.maximum_ns)
         return self.maximum_ns
-
-    def snapshot(self) -> Latencies:
-        """The histogram as it is now."""
-        return Latencies(
-            count=self.count,
-            mean_ns=self.total_ns // self.count if self.count else 0,
-            maximum_ns=self.maximum_ns,
-            p50_ns=self.quantile(0.5),
-            p99_ns=self.quantile(0.99),
-            p999_ns=self.quantile(0.999),
-        )
-
-
-def snapshot(kind: type[T], source: object) -> T:
-    """Make a `kind`, a frozen dataclass, from the attributes of `source` with its fields' names.
-
-    A Histogram becomes Latencies, a list a tuple, a dict a copy. Raises: AttributeError if `source` lacks a field.
-    """
-    fields: Any = dataclasses.fields(kind)  # type: ignore[arg-type]  # T is any dataclass, which typing cannot say
-    return kind(**{field.name: _frozen(getattr(source, field.name)) for field in fields})
-
-
-def _frozen(value: Any) -> Any:
-    if isinstance(value, Histogram):
-        return value.snapshot()
-    if isinstance(value, list):
-        return tuple(value)
-    if isinstance(value, dict):
-        return dict(value)
-    return value

@@ -86,7 +86,7 @@ class Driver:
         self._save_vote = save_vote
         self._disk = disk
         self._on_fatal = on_fatal
-        self._flusher = Flusher(log, disk, background, clock, self.post, self.fail)
+        self.flusher = Flusher(log, disk, background, clock, self.post, self.fail)
         self._loop = asyncio.get_running_loop()
         self._inbox: list[Event] = []
         self._recent: deque[Block] = deque()  # appended here and not yet applied, so that apply need not read them
@@ -110,7 +110,7 @@ class Driver:
         self._is_running = False
         if self._timer is not None:
             self._timer.cancel()
-        await self._flusher.close()
+        await self.flusher.close()
 
     @property
     def is_running(self) -> bool:
@@ -168,7 +168,7 @@ class Driver:
             self._contacts_ms = 0
             self.wake()
         self._desk.reads.release()
-        self._flusher.kick(alone=not self._desk.intake or not self._desk.intake.waiting)
+        self.flusher.kick(alone=not self._desk.intake or not self._desk.intake.waiting)
 
     @property
     def _desk(self) -> "Desk":
@@ -273,7 +273,7 @@ class Driver:
             self._recent_bytes -= self._recent.pop().size
 
     def _clear(self, _effect: ClearFault) -> None:
-        self._flusher.clear_fault()
+        self.flusher.clear_fault()
 
     def _persist(self, effect: Persist) -> None:
         def done(error: BaseException | None) -> None:

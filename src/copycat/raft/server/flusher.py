@@ -17,6 +17,7 @@ from copycat.io.storage.memory import MemoryLog
 from copycat.raft.core.events import Event, FaultCleared, Flushed
 from copycat.raft.server.disk_worker import DiskWorker
 from copycat.util.clock import Clock
+from copycat.util.statistics import Histogram
 
 INLINE_BYTES_MAX = 4096
 INLINE_SECONDS_MAX = 0.001
@@ -35,6 +36,8 @@ class Flusher:
         post: Callable[[Event], None],
         fail: Callable[[BaseException], None],
     ) -> None:
+        self.durations = Histogram()  # of flushes, the way to the disk's thread and back included
+        self._began = 0.0
         self._log = log
         self._disk = disk
         self._background = background
@@ -52,10 +55,10 @@ class Flusher:
             return
         if self._clearing:
             self._clearing, self._cleared_by = False, flush
+        self._began = self._clock.monotonic()
         if alone and self._beside == 0 and flush.size_bytes <= INLINE_BYTES_MAX:
-            started = self._clock.monotonic()
             flush.run()
-            if self._clock.monotonic() - started > INLINE_SECONDS_MAX:
+            if self._clock.monotonic() - self._began > INLINE_SECONDS_MAX:
                 self._beside = SLOW_FLUSHES
             self._finished(flush)
         else:
@@ -86,6 +89,7 @@ class Flusher:
             self._finished(flush)
 
     def _finished(self, flush: Flush) -> None:
+        self.durations.record(round((self._clock.monotonic() - self._began) * 1e9))
         self._post(Flushed(*self._log.flushed(flush)))
         if flush is self._cleared_by:
             self._cleared_by = None

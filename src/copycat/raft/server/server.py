@@ -299,7 +299,8 @@ class RaftServer(Buildable):
 
     def status(self) -> Status:
         """What this server knows now: role, term, leader, members, indexes, sessions, and why there is no leader."""
-        return describe(self.identity, self.driver, self.desk, self._peers, self.failure)
+        errors = sum(listener.statistics().protocol_errors for listener in self._listeners)
+        return describe(self.identity, self.driver, self.desk, self._peers, self.failure, errors)
 
     def status_frame(self, request: int) -> bytes:
         return HEADER_STATUS.pack(Tag.STATUS_ANSWER, request) + encode_msgpack(self.status().as_dict())

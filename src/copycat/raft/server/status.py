@@ -8,6 +8,7 @@ from copycat.raft.server.desk import Desk
 from copycat.raft.server.driver import Driver
 from copycat.raft.server.identity import Identity
 from copycat.raft.server.peers import Peers
+from copycat.util.statistics import Histogram, Latencies
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,7 +20,12 @@ class Status:
     leader: the id of the leader this server can reach; None while there is none.
     why_no_leader: what is missing, for people; None while there is a leader.
     members: id to address. unreachable: id to the reason its last dial failed.
-    commit_index, applied_index, last_index: the log as far as it is committed, applied, and written.
+    commit_index, applied_index, last_index, durable_index: the log as far as it is committed, applied, written, and
+        flushed here.
+    sessions, clients: open sessions of the cluster; clients connected to this server.
+    flushes: how long the flushes of the log took since the start. protocol_errors: connections closed since then
+        because they sent what is not Copycat's.
+    failure: why a halted member has halted.
     """
 
     id: str
@@ -36,6 +42,8 @@ class Status:
     durable_index: int
     sessions: int
     clients: int
+    flushes: Latencies
+    protocol_errors: int
     failure: str | None
 
     def as_dict(self) -> dict[str, Any]:
@@ -49,6 +57,7 @@ def describe(
     desk: Desk | None,
     peers: Peers | None,
     failure: BaseException | None,
+    protocol_errors: int,
 ) -> Status:
     """The status of a server from its parts, those that exist already."""
     raft = driver.raft if driver is not None else None
@@ -72,6 +81,8 @@ def describe(
         durable_index=raft.durable_index if raft is not None else 0,
         sessions=len(driver.executor.sessions) if driver is not None else 0,
         clients=desk.client_count if desk is not None else 0,
+        flushes=(driver.flusher.durations if driver is not None else Histogram()).snapshot(),
+        protocol_errors=protocol_errors,
         failure=str(failure) if failure is not None else None,
     )
 
