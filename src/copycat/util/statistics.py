@@ -49,3 +49,14 @@ class Histogram:
             if count and seen >= q * self.count:
                 return min((1 << bits) - 1, self.maximum_ns)
         return self.maximum_ns
+
+    def snapshot(self) -> Latencies:
+        """The histogram as it is now."""
+        return Latencies(
+            count=self.count,
+            mean_ns=self.total_ns // self.count if self.count else 0,
+            maximum_ns=self.maximum_ns,
+            p50_ns=self.quantile(0.5),
+            p99_ns=self.quantile(0.99),
+            p999_ns=self.quantile(0.999),
+        )
