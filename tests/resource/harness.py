@@ -51,6 +51,7 @@ class Block:
     time: int
     body: bytes
     kind: int = BlockKind.ITEMS
+    wall_ms: int = 0
 
 
 class Replica:

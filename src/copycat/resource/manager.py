@@ -120,7 +120,7 @@ class ResourceManager:
     def _run(self, session: ServerSession, index: int, step: int, operations: list[list[Any]]) -> list[Any]:
         """Run commands at `index` and on, by `step` 1; or queries, all at `index`, by `step` 0."""
         clockwork, hosts = self._clockwork, self._hosts
-        time = clockwork.time
+        time = clockwork.wall_ms
         results: list[Any] = []
         add = results.append
         target, host = -1, None

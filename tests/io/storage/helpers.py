@@ -7,6 +7,7 @@ from copycat.io.storage.base import BaseLog
 from copycat.testing.disk import FaultyDisk
 
 DIRECTORY = "data"
+WALL_MS = 1_700_000_000_000
 
 
 def make_disk() -> FaultyDisk:
@@ -27,6 +28,7 @@ def next_block(log: BaseLog, body: bytes = b"body", *, count: int = 1, term: int
         max(log.last_term, 1) if term is None else term,
         1,
         log.last_time + 5,
+        WALL_MS + log.last_index,
         log.last_chain,
         zlib.crc32(body, log.last_chain),
         body,

@@ -7,6 +7,7 @@ import zlib
 import pytest
 
 from copycat.errors import ForeignDirectoryError
+from copycat.io.storage.record import HEADER_BYTES, record_bytes
 from copycat.io.storage.segment import SEGMENT_HEADER_BYTES
 from copycat.testing.disk import PowerFailure
 from tests.io.storage.helpers import (
@@ -31,7 +32,7 @@ def test_a_batch_torn_at_any_byte_keeps_everything_before_it() -> None:
     path = newest_segment(disk)
     whole = disk.contents(path)
     end = len(whole)
-    start = end - sum((52 + len(block.body) + 4 + 7) // 8 * 8 for block in last)
+    start = end - sum(record_bytes(block.size) for block in last)
     for cut in range(start, end):
         torn = make_disk()
         file = torn.open(path, create=True)
@@ -111,7 +112,7 @@ def test_a_flipped_bit_below_the_watermark_is_a_fault_and_nothing_is_cut(positio
         blocks.append(append(log, bytes([n + 1]) * 60))
         flush(log)
     path = newest_segment(disk)
-    disk.flip_bit(path, SEGMENT_HEADER_BYTES + 120 + position)
+    disk.flip_bit(path, SEGMENT_HEADER_BYTES + record_bytes(60) + position)
     names = disk.list(DIRECTORY)
     recovered = open_log(disk)
     assert (recovered.is_faulty, recovered.faulty_from, recovered.last_index) == (True, 2, 1)
@@ -140,7 +141,7 @@ def test_a_flipped_bit_above_the_watermark_is_a_torn_end() -> None:
     append(log, b"y" * 60)
     flush(log)
     path = newest_segment(disk)
-    disk.flip_bit(path, SEGMENT_HEADER_BYTES + 64 + 70)
+    disk.flip_bit(path, SEGMENT_HEADER_BYTES + record_bytes(4) + 70)
     recovered = open_log(disk)
     assert all_blocks(recovered) == [kept]
     assert not recovered.is_faulty
@@ -200,7 +201,7 @@ def test_a_value_that_looks_like_records_proves_nothing() -> None:
     log = open_log(disk)
     append(log, value)
     flush(log)
-    disk.flip_bit(newest_segment(disk), SEGMENT_HEADER_BYTES + 52)
+    disk.flip_bit(newest_segment(disk), SEGMENT_HEADER_BYTES + HEADER_BYTES)
     recovered = open_log(disk)
     assert not recovered.is_faulty
     assert recovered.last_index == 0
@@ -233,6 +234,6 @@ def test_a_sound_record_of_another_history_does_not_continue_the_log() -> None:
         append(log, b"same")
         flush(log)
     path = newest_segment(disks[0])
-    second = SEGMENT_HEADER_BYTES + 64
+    second = SEGMENT_HEADER_BYTES + record_bytes(3)
     disks[0].overwrite(path, second, disks[1].contents(path)[second:])
     assert open_log(disks[0]).last_index == 1

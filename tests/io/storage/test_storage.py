@@ -23,7 +23,7 @@ from copycat.io.storage import Log, Storage, StorageLevel
 from copycat.io.storage.disk import OsDisk
 from copycat.io.storage.memory import MemoryLog
 from copycat.io.storage.metadata import Metadata, MetadataStore
-from copycat.io.storage.record import decode_records
+from copycat.io.storage.record import decode_records, record_bytes
 from copycat.testing.disk import PowerFailure
 from tests.io.storage.helpers import DIRECTORY, all_blocks, append, flush, make_disk
 
@@ -212,6 +212,6 @@ def test_any_changed_byte_of_a_run_from_a_peer_is_refused() -> None:
             decode_records(bytes(changed), 100)
         if position:
             with pytest.raises(ProtocolError):
-                decode_records(run[: position if position != 64 else 63], 100)
+                decode_records(run[: position if position != record_bytes(3) else position - 1], 100)
     with pytest.raises(ProtocolError):
         decode_records(run, 4)

@@ -21,6 +21,7 @@ class LoggedBlock:
     count: int
     kind: int
     time: int
+    wall_ms: int
     body: bytes
 
 
@@ -72,12 +73,14 @@ class Replica:
         self.log: list[LoggedBlock] = []
         self.time = 0
 
-    def apply(self, *items: tuple[int, bytes], time: int | None = None, kind: int = BlockKind.ITEMS) -> list[Outcome]:
+    def apply(
+        self, *items: tuple[int, bytes], time: int | None = None, kind: int = BlockKind.ITEMS, wall_ms: int = 0
+    ) -> list[Outcome]:
         """Append the items as one block, `time` being its log time, and apply it."""
         self.time = self.time if time is None else time
         count = sum(count for count, _ in items) or 1
         first = self.executor.applied_index + 1
-        block = LoggedBlock(first, count, kind, self.time, b"".join(body for _, body in items))
+        block = LoggedBlock(first, count, kind, self.time, wall_ms, b"".join(body for _, body in items))
         self.log.append(block)
         return self.executor.apply(block)
 

@@ -39,6 +39,7 @@ class Ledger(StateMachine, name="test.ledger"):
         self.total = 0
         self.accounts: dict[str, int] = {}
         self.seen: list[tuple[Any, ...]] = []
+        self.dates: list[int] = []
 
     def configure(self, executor: Executor) -> None:
         self.executor = executor
@@ -52,7 +53,8 @@ class Ledger(StateMachine, name="test.ledger"):
         executor.register(Reset, lambda commit, reset: self.accounts.clear())
 
     def add(self, commit: Commit, amount: int) -> int:
-        self.seen.append(("add", commit.index, commit.time, commit.session.id, self.executor.index))
+        self.seen.append(("add", commit.index, self.executor.time, commit.session.id, self.executor.index))
+        self.dates.append(commit.time)
         self.total += amount
         return self.total
 
@@ -114,6 +116,15 @@ def test_log_time_never_falls_whatever_a_block_says(replica: Replica) -> None:
     replica.apply(commands(session.id, 1, [ADD, 1]), time=90)
     replica.apply(commands(session.id, 2, [ADD, 1]), time=40)
     assert [time for _, _, time, *_ in ledger(replica).seen[-2:]] == [90, 90]
+
+
+def test_a_commit_carries_the_leaders_wall_clock_which_never_goes_back_and_moves_no_timer(replica: Replica) -> None:
+    session = replica.session()
+    replica.apply(commands(session.id, 1, [LATER, 10, 0, "bell"]), time=5, wall_ms=1_700_000_000_000)
+    for sequence, wall_ms in enumerate([1_800_000_000_000, 1_600_000_000_000], 2):
+        replica.apply(commands(session.id, sequence, [ADD, 1]), time=5, wall_ms=wall_ms)
+    assert ledger(replica).dates == [1_800_000_000_000] * 2
+    assert not [event for event in ledger(replica).seen if event[0] == "ring"]
 
 
 def test_a_batch_applied_twice_takes_effect_once_and_answers_alike(replica: Replica) -> None:

@@ -215,7 +215,7 @@ class BaseLog:
     def _block_ending_at(self, index: int) -> Header:
         """The header of the block that ends at `index`, with its chain; all zeros for index 0. Raises: LogError."""
         if index == 0:
-            return Header(0, 0, 0, 1, 0, 0, 0, 0)
+            return Header(0, 0, 0, 1, 0, 0, 0, 0, 0)
         if 0 < index <= self.last_index:
             header = _header_of(next(self._records_from(index)))
             if header.last_index == index:

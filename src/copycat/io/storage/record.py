@@ -4,7 +4,7 @@ A *block* is the commands of one turn: one term, one log time, one checksum, `co
 is its frame. Two checksums tell two stories: a sound header over a bad body still names the block that was lost.
 
     header  magic u16 | version u8 | kind u8 | body length u32 | first index u64 | count u32 | term u64 | time u64
-            | synced index u64 | chain before u32 | header crc32 u32                      (little endian, 52 bytes)
+            | wall time u64 | synced index u64 | chain before u32 | header crc32 u32      (little endian, 60 bytes)
     body
     chain after u32, then zeros up to a multiple of 8
 
@@ -28,7 +28,7 @@ FORMAT_VERSION = 1
 ALIGNMENT_BYTES = 8
 BODY_BYTES_MAX = 64 << 20  # far above any block; only keeps a rotten length from asking for gigabytes
 
-_HEADER = struct.Struct("<HBBIQIQQQII")
+_HEADER = struct.Struct("<HBBIQIQQQQII")
 _CHAIN = struct.Struct("<I")
 _CHECKED_BYTES = _HEADER.size - 4  # the header checksum covers everything before itself
 HEADER_BYTES = _HEADER.size
@@ -48,7 +48,8 @@ class RecordVersionError(ForeignDirectoryError):
 class Block(msgspec.Struct, gc=False):
     """The commands of one turn, stored, replicated and truncated whole.
 
-    `time` is log time in milliseconds; `chain` is zlib.crc32(body, chain_before).
+    `time` is log time in milliseconds; `wall_ms` what the leader's wall clock showed, in milliseconds since 1970, for
+    people to read; `chain` is zlib.crc32(body, chain_before).
     """
 
     first_index: int
@@ -56,6 +57,7 @@ class Block(msgspec.Struct, gc=False):
     term: int
     kind: int
     time: int
+    wall_ms: int
     chain_before: int
     chain: int
     body: bytes
@@ -79,6 +81,7 @@ class Header(msgspec.Struct, gc=False):
     count: int
     term: int
     time: int
+    wall_ms: int
     synced_index: int
     chain_before: int
     chain: int = 0
@@ -113,6 +116,7 @@ def encode_record(block: Block, synced_index: int) -> bytes:
         block.count,
         block.term,
         block.time,
+        block.wall_ms,
         synced_index,
         block.chain_before,
         0,
@@ -128,8 +132,8 @@ def decode_header(buffer: Buffer, offset: int, limit_bytes: int) -> Header:
     """
     if len(buffer) - offset < HEADER_BYTES:
         raise RecordError(f"record at byte {offset}: the header is cut short")
-    magic, version, kind, body_bytes, first, count, term, time, synced, chain_before, checksum = _HEADER.unpack_from(
-        buffer, offset
+    magic, version, kind, body_bytes, first, count, term, time, wall_ms, synced, chain_before, checksum = (
+        _HEADER.unpack_from(buffer, offset)
     )
     if magic != MAGIC:
         raise RecordError(f"record at byte {offset}: no record begins here")
@@ -141,7 +145,7 @@ def decode_header(buffer: Buffer, offset: int, limit_bytes: int) -> Header:
         raise RecordError(f"record at byte {offset}: a body of {body_bytes} bytes exceeds the limit of {limit_bytes}")
     if first < 1 or count < 1 or synced >= first:
         raise RecordError(f"record at byte {offset}: impossible indices {first}, {count}, {synced}")
-    return Header(kind, body_bytes, first, count, term, time, synced, chain_before)
+    return Header(kind, body_bytes, first, count, term, time, wall_ms, synced, chain_before)
 
 
 def verify_record(buffer: Buffer, offset: int, limit_bytes: int) -> Header:
@@ -169,6 +173,7 @@ def decode_record(buffer: Buffer, offset: int, limit_bytes: int) -> Block:
         header.term,
         header.kind,
         header.time,
+        header.wall_ms,
         header.chain_before,
         header.chain,
         body,

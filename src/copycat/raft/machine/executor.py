@@ -66,6 +66,7 @@ class Block(Protocol):
     count: int
     kind: int
     time: int
+    wall_ms: int
     body: bytes
 
 
@@ -137,6 +138,7 @@ class Executor:
         clockwork = self.clockwork
         clockwork.index, clockwork.applying = block.first_index, True
         clockwork.time = max(clockwork.time, block.time)
+        clockwork.wall_ms = max(clockwork.wall_ms, block.wall_ms)
         while (timer := clockwork.timers.pop_due(clockwork.time)) is not None:
             self.machines.fire(timer)
         outcomes: list[Outcome] = []

@@ -34,6 +34,7 @@ class Clockwork:
         self.timers = Timers()
         self.index = 0
         self.time = 0
+        self.wall_ms = 0
         self.applying = False  # whether a command or a session's start or end is being applied
 
 

@@ -27,7 +27,7 @@ class SingleMachine:
             if operation[0] != TARGET:
                 results.append(_nothing_at(operation[0]))
             else:
-                commit = Commit(index, clockwork.time, session, operation[1])
+                commit = Commit(index, clockwork.wall_ms, session, operation[1])
                 results.append(host.execute(host.commands, commit, operation))
         return results
 
@@ -39,7 +39,7 @@ class SingleMachine:
             if operation[0] != TARGET:
                 results.append(_nothing_at(operation[0]))
             else:
-                commit = Commit(clockwork.index, clockwork.time, session or NOBODY, operation[1])
+                commit = Commit(clockwork.index, clockwork.wall_ms, session or NOBODY, operation[1])
                 results.append(host.execute(host.queries, commit, operation))
         return results
 

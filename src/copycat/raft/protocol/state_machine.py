@@ -1,7 +1,7 @@
 """What the author of a state machine sees: StateMachine, Commit, Session, Executor and Scheduled.
 
-A state machine is a pure function of the log. It takes time from the commit (log time), never from a clock; it draws
-no random numbers and does no I/O; it never iterates a set of strings where order matters. Then every replica, and
+A state machine is a pure function of the log. It takes time from the log (`Executor.time`), never from a clock; it
+draws no random numbers and does no I/O; it never iterates a set of strings where order matters. Then every replica, and
 every replay, computes the same.
 
 Source: protocol §4, §5.7; ARCHITECTURE.md "Time comes from the log".
@@ -31,7 +31,8 @@ class Commit:
     """One operation as it is applied.
 
     index: its place in the log; for a query, the last index applied.
-    time: log time in milliseconds; never falls. Measure spans with it.
+    time: what the leader's wall clock showed when it was appended, in milliseconds since 1970, never decreasing: for
+        people to read. Spans are measured in log time, with `Executor.time`.
     session: whose operation it is.
     instance: the handle within the session it came through; two handles are two participants.
     """
@@ -61,7 +62,7 @@ class Executor(Protocol):
 
     @property
     def time(self) -> int:
-        """Log time in milliseconds."""
+        """Log time in milliseconds: never falls, and runs while a leader does. Measure spans with it."""
 
     @property
     def sessions(self) -> Iterator[Session]:

@@ -249,6 +249,7 @@ class Driver:
                 effect.term,
                 effect.kind,
                 effect.time,
+                self._clock.wall_ms(),
                 effect.chain_before,
                 effect.chain,
                 effect.body,
