@@ -131,10 +131,12 @@ class RaftServer(Buildable):
         self._state = "open"
         try:
             await self._start()
+            await self.wait_for_leader(timeout)
+        except NoLeaderError:
+            raise
         except BaseException:
             await self.close()
             raise
-        await self.wait_for_leader(timeout)
         return self
 
     async def _start(self) -> None:
@@ -216,7 +218,11 @@ class RaftServer(Buildable):
             self._directory.close()
 
     async def __aenter__(self) -> "RaftServer":
-        return await self.open()
+        try:
+            return await self.open()
+        except NoLeaderError:
+            await self.close()  # or nobody would: the block is not entered
+            raise
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
@@ -307,8 +313,8 @@ class RaftServer(Buildable):
 
     @property
     def address(self) -> Address:
-        """Where it listens, after `open`. Raises ClosedError before."""
-        if not self._listeners:
+        """Where it listens while it is open. Raises ClosedError before and after."""
+        if self._state != "open" or not self._listeners:
             raise ClosedError(f"server {self.member.id} is not open")
         return self._listeners[0].address
 
