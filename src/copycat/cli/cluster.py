@@ -59,12 +59,16 @@ class LocalCluster:
         for name in names if names is not None else self.members:
             self._processes[name] = self._spawn(name)
 
-    def _spawn(self, name: str) -> "subprocess.Popen[bytes]":
+    def command(self, name: str) -> list[str]:
+        """What starts a server: the interpreter and its arguments."""
         settings = {"--id": name, "--members": self.addresses, "--data": str(self.directory / name)}
         command = [sys.executable, "-m", "copycat", "server", "--until-eof", "--log-level", "info"]
+        return [*command, *(word for pair in settings.items() for word in pair)]
+
+    def _spawn(self, name: str) -> "subprocess.Popen[bytes]":
         with self.log_file(name).open("ab") as log:
             return subprocess.Popen(
-                [*command, *(word for pair in settings.items() for word in pair)],
+                self.command(name),
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,

@@ -1,0 +1,1 @@
+"""Tests of real server processes that die, stop and come back."""
