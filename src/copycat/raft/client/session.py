@@ -215,7 +215,7 @@ class ClientSession:
         self._retry_at = inf
         if not self.id:
             self._outbox.append(self._register())
-        elif self._in_flight and self._in_flight[0].first == self._resend_from:
+        elif self._batch_at(self._resend_from) is not None:
             self._send_batches_again()
 
     def _send_batches_again(self) -> None:
@@ -386,6 +386,7 @@ class ClientSession:
         outcomes: list[Outcome] = []
         for batch in self._in_flight:
             if batch.results is not None:
+                self.floor = max(self.floor, batch.index)
                 outcomes.append(Resolved(batch.tokens, batch.results, are_commands=True))
             elif reason is None or batch.first < refused_from:
                 ended.sent += batch.tokens
