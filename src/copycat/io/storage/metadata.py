@@ -164,7 +164,9 @@ def _decode(data: bytes, path: str) -> Metadata | None:
     if zlib.crc32(data[:end]) != _CHECKSUM.unpack_from(data, end)[0]:
         return None
     if version != FORMAT_VERSION:
-        raise ForeignDirectoryError(f"{path}: format version {version}; this release knows {FORMAT_VERSION}")
+        raise ForeignDirectoryError(
+            f"{path}: format version {version}; this release knows {FORMAT_VERSION}: start the release that wrote it"
+        )
     try:
         return msgspec.msgpack.decode(data[_HEADER.size : end], type=Metadata)
     except msgspec.DecodeError:

@@ -75,7 +75,9 @@ def decode_segment_header(data: bytes, path: str) -> SegmentHeader:
     if magic != MAGIC or zlib.crc32(data[: _HEADER.size]) != _CHECKSUM.unpack_from(data, _HEADER.size)[0]:
         raise CorruptionError(f"{path}: the segment header is damaged")
     if version != FORMAT_VERSION:
-        raise ForeignDirectoryError(f"{path}: format version {version}; this release knows {FORMAT_VERSION}")
+        raise ForeignDirectoryError(
+            f"{path}: format version {version}; this release knows {FORMAT_VERSION}: start the release that wrote it"
+        )
     return SegmentHeader(generation, first, term, chain, synced, faulty, b"" if cluster == _NO_CLUSTER else cluster)
 
 

@@ -132,9 +132,14 @@ class Identity:
     def _adopt(self, hello: Hello) -> None:
         known = hello.incarnations.get(self.member.id)
         if known != self.incarnation:
-            what = "does not list" if known is None else "knows another"
+            name, cluster = self.member.id, hello.cluster_id.hex()[:8]
+            if known is None:
+                raise ForeignDirectoryError(
+                    f"{name}'s directory is new, and {hello.member_id} belongs to cluster {cluster}, which does not "
+                    f"list {name}: check the member list and {hello.member_id}'s data directory"
+                )
             raise ForeignDirectoryError(
-                f"{self.member.id}'s directory is new, but cluster {hello.cluster_id.hex()[:8]} {what} "
-                f"{self.member.id}: remove {self.member.id}, then join under a new id"
+                f"{name}'s directory is new, but cluster {cluster} knows another {name}: "
+                f"remove {name}, then join under a new id"
             )
         self.cluster_id, self.incarnations = hello.cluster_id, dict(hello.incarnations)
