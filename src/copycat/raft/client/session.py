@@ -360,8 +360,11 @@ class ClientSession:
 
     def _on_answer(self, frame: bytes, now: float) -> list[Outcome]:
         self.queries.answered(frame)
+        return [*self._release_queries()]
+
+    def _release_queries(self) -> list[Resolved]:
         released, self.floor = self.queries.release(self.floor)
-        return [*released]
+        return released
 
     def _on_query_refused(self, frame: bytes, now: float) -> list[Outcome]:
         _, request, number = unpack(HEADER_QUERY_REFUSED, frame)
@@ -373,7 +376,9 @@ class ClientSession:
         if reason is Reason.NO_LEADER:
             self.suspend()
         refused = self.queries.refused(request, reason, detail, now)
-        return [refused] if refused is not None else []
+        if refused is None:
+            return []
+        return [refused, *self._release_queries()]  # those behind it may have been answered before
 
     # -- the end, and what is given up ---------------------------------------------------------------------------------
 
@@ -429,6 +434,11 @@ class ClientSession:
         self.queries.withdrawn([first + at for at, is_kept in enumerate(kept) if not is_kept])
         self._operations = [each for each, is_kept in zip(self._operations, kept, strict=True) if is_kept]
         self._tokens = [each for each, is_kept in zip(self._tokens, kept, strict=True) if is_kept]
+
+    def drop_queries(self, is_done: Callable[[Token], bool]) -> list[Resolved]:
+        """Forget queries whose results nobody waits for; returns those that were answered and waited for them."""
+        self.queries.drop(is_done)
+        return self._release_queries()
 
 
 def _reason(number: int) -> Reason:

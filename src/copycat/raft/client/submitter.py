@@ -180,7 +180,8 @@ class Submitter:
             for future in queries:
                 message = f"{future.what}: no answer in time, safe to repeat; {self._connector.describe()}"
                 future.set_exception(QueryTimeoutError(message))
-            self._session.queries.drop(CopycatFuture.done)
+            for released in self._session.drop_queries(CopycatFuture.done):
+                self.resolve(released)
 
     def _overdue(self, futures: list[CopycatFuture[Any]], now: float) -> list[CopycatFuture[Any]]:
         """Those past their deadline; the others count for the next time."""
