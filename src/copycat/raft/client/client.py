@@ -23,7 +23,7 @@ from copycat.io.serializer import Serializer
 from copycat.io.transport.tcp import TcpTransport
 from copycat.io.transport.transport import Transport
 from copycat.raft.client.encoding import encode_operation
-from copycat.raft.client.engine import ClientEngine
+from copycat.raft.client.engine import ClientEngine, EventHandler
 from copycat.raft.client.future import CopycatFuture
 from copycat.raft.client.inquiry import ask_status
 from copycat.raft.client.states import ClientState, Recovery
@@ -84,6 +84,8 @@ class RaftClient(Buildable):
         self._given_transport = transport
         self._random = random if random is not None else random_module.SystemRandom()
         self._listeners: Listeners[ClientState] = Listeners("client states")
+        self._loss_listeners: Listeners[str] = Listeners("session losses")
+        self._recovery_listeners: Listeners[int] = Listeners("session recoveries")
         self._engine: ClientEngine | None = None
         self._submitter: Submitter
         self._transport: Transport | None = None
@@ -131,6 +133,8 @@ class RaftClient(Buildable):
             random=self._random,
             on_state=self._listeners.notify,
             on_stopped=self._stopped,
+            on_loss=self._loss_listeners.notify,
+            on_recovery=self._recovery_listeners.notify,
         )
         self._submitter = self._engine.submitter
         self._engine.start()
@@ -164,7 +168,8 @@ class RaftClient(Buildable):
         try:
             await self._engine.close()
         finally:
-            await self._listeners.close()
+            for listeners in (self._listeners, self._loss_listeners, self._recovery_listeners):
+                await listeners.close()
             if self._transport is not None and self._transport is not self._given_transport:
                 await self._transport.close()
 
@@ -303,6 +308,34 @@ class RaftClient(Buildable):
     def on_state_change(self, callback: Callable[[ClientState], object]) -> Listener[ClientState]:
         """Call `callback` with every new state, on the loop that opened this. Closing the listener ends that."""
         return self._listeners.add(callback)
+
+    def on_loss(self, callback: Callable[[str], object]) -> Listener[str]:
+        """Call `callback` with the reason whenever what rests on the session must be given up.
+
+        That is when the cluster has ended it, or the client was closed; or earlier: when nothing this client sent in
+        the last session timeout, less a twentieth, is known to have arrived, for then the cluster may have ended it.
+        Should the session prove alive after that, nothing is called.
+        """
+        return self._loss_listeners.add(callback)
+
+    def on_recovery(self, callback: Callable[[int], object]) -> Listener[int]:
+        """Call `callback` with the new session's number when one has begun in the place of one the cluster ended."""
+        return self._recovery_listeners.add(callback)
+
+    def listen(self, target: int, instance: int, handler: EventHandler) -> None:
+        """Call `handler(index, event id, arguments)` for every event published to this instance, in order, once.
+
+        One handler for an instance, from now until `unlisten`. Raises what `command` raises at once, where it is not
+        open.
+        """
+        if self._engine is None or self._loop is not get_running_loop():
+            raise self._misuse()
+        self._engine.handlers[target, instance] = handler
+
+    def unlisten(self, target: int, instance: int) -> None:
+        """Call the handler no more. Harmless when repeated."""
+        if self._engine is not None:
+            self._engine.handlers.pop((target, instance), None)
 
     @property
     def session_id(self) -> int:

@@ -5,11 +5,10 @@ is its operations joined: the very bytes `encode_operations` would have made of 
 """
 
 from collections.abc import Sequence
-from struct import Struct
 from typing import Any
 
 from copycat.errors import SerializationError, TooLargeError, check
-from copycat.raft.protocol.wire import encode_msgpack
+from copycat.raft.protocol.wire import encode_msgpack, join_array
 
 ENTRY_BYTES_MAX = 1 << 20  # the largest operation, and the most a batch of several holds
 BATCH_COUNT_MAX = 1024
@@ -18,8 +17,6 @@ BATCH_COUNT_MAX = 1024
 BATCH_COUNT_FIRST = 128  # until the size of results is known
 
 RESULTS_BYTES_AIM = 4 << 20  # where the results of earlier batches lead to expect more, batches are made smaller
-
-_ARRAY_16 = Struct(">BH")
 
 
 def encode_operation(target: int, instance: int, operation_id: int, arguments: Sequence[Any], what: str) -> bytes:
@@ -44,8 +41,7 @@ def join_operations(operations: list[bytes]) -> bytes:
     """The blob of a batch of operations encoded one by one; at most BATCH_COUNT_MAX of them."""
     count = len(operations)
     check(0 < count <= BATCH_COUNT_MAX, "a batch holds one operation at least, and BATCH_COUNT_MAX at most", count)
-    head = bytes((0x90 | count,)) if count < 16 else _ARRAY_16.pack(0xDC, count)
-    return head + b"".join(operations)
+    return join_array(operations)
 
 
 def next_count_max(count_max: int, count: int, results_bytes: int) -> int:

@@ -12,17 +12,30 @@ import random as random_module
 from asyncio import AbstractEventLoop, Future, TimerHandle
 from collections.abc import Callable, Iterable
 from math import inf
+from typing import Any
 
 from copycat.errors import ClosedError, ConfigurationError, SessionExpiredError
 from copycat.io.transport.transport import Connection, Transport
 from copycat.raft.client.connector import Connector
-from copycat.raft.client.outcomes import Ended, Kept, Outcome, QueriesRefused, Registered, RegistrationRefused, Resolved
+from copycat.raft.client.outcomes import (
+    Delivered,
+    Ended,
+    Kept,
+    Outcome,
+    QueriesRefused,
+    Registered,
+    RegistrationRefused,
+    Resolved,
+)
 from copycat.raft.client.session import ClientSession
 from copycat.raft.client.states import ClientState, Recovery
 from copycat.raft.client.submitter import Submitter
 from copycat.util.tasks import TaskOwner
 
 _log = logging.getLogger(__name__)
+
+EventHandler = Callable[[int, int, list[Any]], object]
+"""Takes an event: its index in the log, its id, its arguments."""
 
 PATIENCE_SECONDS_MIN, PATIENCE_SECONDS_MAX = 2.0, 8.0  # an election, with room
 CLOSE_SECONDS = 2.0
@@ -33,6 +46,8 @@ class ClientEngine:
 
     addresses: where servers may be found. discover: learn more of them from those that answer.
     on_state: called with every new state. on_stopped: called once, when no more operations are taken.
+    on_loss: called with the reason when the session, and all that rests on it, must be counted as lost: because the
+        cluster ended it, or because by this client's own clock it may have. on_recovery: another session has begun.
     """
 
     def __init__(
@@ -47,6 +62,8 @@ class ClientEngine:
         random: random_module.Random,
         on_state: Callable[[ClientState], object],
         on_stopped: Callable[[], object],
+        on_loss: Callable[[str], object],
+        on_recovery: Callable[[int], object],
     ) -> None:
         self.state = ClientState.CLOSED
         self.session = ClientSession(timeout_ms=timeout_ms, random=random)
@@ -64,9 +81,13 @@ class ClientEngine:
         self._discover = discover
         self._on_state = on_state
         self._on_stopped = on_stopped
+        self._on_loss = on_loss
+        self._on_recovery = on_recovery
+        self.handlers: dict[tuple[int, int], EventHandler] = {}  # by target and instance
         self._tasks = TaskOwner("copycat-client", on_failure=self._stop)
         self._is_stopped = False
         self._is_expired = False  # the last session was lost, and the next has not begun
+        self._is_lost = False  # what rested on the session was given up
         self._registered: Future[None] = loop.create_future()  # the first session has begun
         self._ended: Future[None] = loop.create_future()  # the last one has ended
         self._timer: TimerHandle | None = None
@@ -171,18 +192,47 @@ class ClientEngine:
             case RegistrationRefused(detail):
                 self._stop(ConfigurationError(f"the servers refuse the session: {detail}"))
             case Registered():
-                self._is_expired = False
-                if not self._registered.done():
-                    self._registered.set_result(None)
+                self._on_session()
+            case Delivered(batches):
+                # Behind the wake-up of whoever awaits an earlier answer: events and answers are seen in their order.
+                self._loop.call_soon(self._deliver, batches)
             case Kept():
                 pass
         self._patience = PATIENCE_SECONDS_MIN
         self._made_progress()
         if self.session.id:
             self.connector.settle()
+            self._is_lost = self._is_lost and self.session.keep_alive.lost_at <= self._progress_at
+
+    def _on_session(self) -> None:
+        self._is_lost = False
+        if self._is_expired:
+            self._is_expired = False
+            self._on_recovery(self.session.id)
+        if not self._registered.done():
+            self._registered.set_result(None)
+
+    def _deliver(self, batches: list[list[Any]]) -> None:
+        """Events to the handles they are for. One that fails does not keep the others from hearing."""
+        handlers = self.handlers
+        for index, *events in batches:
+            for target, instance, event_id, *arguments in events:
+                handler = handlers.get((target, instance))
+                if handler is None:
+                    continue  # the handle was closed meanwhile
+                try:
+                    handler(index, event_id, arguments)
+                except Exception as error:
+                    _log.exception("an event of resource %s could not be delivered: %r", target, error)
+
+    def _lose(self, why: str) -> None:
+        if not self._is_lost:
+            self._is_lost = True
+            self._on_loss(why)
 
     def _on_ended(self, ended: Ended) -> None:
         self.submitter.end(ended)
+        self._lose(f"the session ended: {ended.why}")
         if self.session.is_leaving:
             if not self._ended.done():
                 self._ended.set_result(None)
@@ -213,6 +263,8 @@ class ClientEngine:
                 due = min(due, self.session.due)
             if self.session.is_waiting:
                 due = min(due, self._progress_at + self._patience)
+        if self.session.id and not self._is_lost:
+            due = min(due, self.session.keep_alive.lost_at)
         return due
 
     def _wake_at(self, due: float) -> None:
@@ -225,8 +277,12 @@ class ClientEngine:
         self._timer = self._loop.call_at(due, self._on_timer)
 
     def _on_timer(self) -> None:
-        self._timer, self._timer_at = None, inf
         now = self._loop.time()
+        self._check_lag(now - self._timer_at)
+        self._timer, self._timer_at = None, inf
+        if self.session.id and not self._is_lost and now >= self.session.keep_alive.lost_at:
+            silence = now - self.session.keep_alive.confirmed_at
+            self._lose(f"no contact with a majority for {silence:.1f} s of a {self._timeout:g} s session")
         if now >= self.submitter.due:
             self.submitter.expire(now)
         if not self.session.is_waiting:
@@ -235,6 +291,22 @@ class ClientEngine:
             self._lose_patience()
         self._update_state()
         self._flush()
+
+    def _check_lag(self, late: float) -> None:
+        timeout = self._timeout
+        if late > timeout / 3:
+            _log.warning(
+                "the event loop was blocked for %.1f s of a %.1f s session: at %.1f s locks and leaderships are lost. "
+                "Move blocking work to asyncio.to_thread, or raise session_timeout",
+                late,
+                timeout,
+                timeout,
+                extra={"blocked_s": late, "session_timeout_s": timeout},
+            )
+
+    @property
+    def _timeout(self) -> float:
+        return self.session.keep_alive.timeout
 
     def _lose_patience(self) -> None:
         waited, self._patience = self._patience, min(2 * self._patience, PATIENCE_SECONDS_MAX)

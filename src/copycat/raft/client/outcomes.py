@@ -38,6 +38,13 @@ class Kept:
 
 
 @dataclass(slots=True)
+class Delivered:
+    """Events came, in batches of one index each: [index, [target, instance, event id, *arguments], ...]."""
+
+    batches: list[list[Any]]
+
+
+@dataclass(slots=True)
 class QueriesRefused:
     """Queries that no server will answer."""
 
@@ -61,4 +68,4 @@ class Ended:
     reason: Reason | None = None
 
 
-Outcome = Resolved | Registered | RegistrationRefused | Kept | QueriesRefused | Ended
+Outcome = Resolved | Registered | RegistrationRefused | Kept | Delivered | QueriesRefused | Ended

@@ -17,6 +17,7 @@ from math import inf
 
 from copycat.errors import ProtocolError
 from copycat.raft.client.encoding import BATCH_COUNT_FIRST, ENTRY_BYTES_MAX, join_operations, next_count_max
+from copycat.raft.client.events import EventInbox
 from copycat.raft.client.outcomes import QueriesRefused, Resolved, Token
 from copycat.raft.protocol.operations import ConsistencyLevel
 from copycat.raft.protocol.wire import HEADER_ANSWER, HEADER_QUERY, Reason, Tag, decode_results, unpack
@@ -39,7 +40,7 @@ class QueryGroup:
         self.tokens: list[Token] = []
         self.blob = b""  # once sent, and then nothing more joins the group
         self.request = 0  # of the last time it was sent; 0 while it waits to be
-        self.answer: tuple[int, list[object]] | None = None  # index, results
+        self.answer: tuple[int, int, list[object]] | None = None  # index, event index, results
 
     def accepts(self, consistency: int, size: int, count_max: int) -> bool:
         """Whether a query may still join."""
@@ -114,7 +115,7 @@ class Queries:
 
     def answered(self, frame: bytes) -> None:
         """An ANSWER came. Raises ProtocolError."""
-        _, request, index, _ = unpack(HEADER_ANSWER, frame)
+        _, request, index, event_index = unpack(HEADER_ANSWER, frame)
         group = self._asked.get(request)
         if group is None:
             return
@@ -122,18 +123,20 @@ class Queries:
         if len(results) != len(group.tokens):
             raise ProtocolError(f"{len(group.tokens)} queries were answered with {len(results)} results")
         del self._asked[request]
-        group.answer = (index, results)
+        group.answer = (index, event_index, results)
         self._count_max = next_count_max(self._count_max, len(results), len(frame))
         self._backoff.reset()
 
-    def release(self, floor: int) -> tuple[list[Resolved], int]:
-        """What may be shown now, and the floor afterwards."""
+    def release(self, floor: int, events: EventInbox, now: float) -> tuple[list[Resolved], int]:
+        """What may be shown now, after the events that came before it, and the floor afterwards."""
         released = []
         while self._groups and self._groups[0].answer is not None:
             group = self._groups[0]
-            index, results = group.answer or (0, [])
+            index, event_index, results = group.answer or (0, 0, [])
             if index < floor:
                 self._ask_again(group)
+                break
+            if events.wait_for(event_index, now):
                 break
             floor = index
             self._groups.popleft()
@@ -188,6 +191,9 @@ class Queries:
         """The session ended: its commands are no longer something to wait for."""
         for group in self._groups:
             group.sequence = 0
+            if group.answer is not None:
+                index, _, results = group.answer
+                group.answer = (index, 0, results)  # its events will not come any more
         self.send_again()
 
     def withdrawn(self, sequences: list[int]) -> None:

@@ -23,12 +23,24 @@ import msgspec
 
 from copycat.errors import ProtocolError
 from copycat.raft.client.encoding import BATCH_COUNT_FIRST, count_that_fits, join_operations, next_count_max
-from copycat.raft.client.outcomes import Ended, Kept, Outcome, Registered, RegistrationRefused, Resolved, Token
+from copycat.raft.client.events import EventInbox
+from copycat.raft.client.keep_alive import KeepAlive
+from copycat.raft.client.outcomes import (
+    Delivered,
+    Ended,
+    Kept,
+    Outcome,
+    Registered,
+    RegistrationRefused,
+    Resolved,
+    Token,
+)
 from copycat.raft.client.queries import Queries
-from copycat.raft.protocol.entries import SESSION_WINDOW
+from copycat.raft.protocol.entries import SESSION_WINDOW, End
 from copycat.raft.protocol.wire import (
     HEADER_BATCH,
     HEADER_ENDED,
+    HEADER_EVENTS,
     HEADER_KEEP_ALIVE,
     HEADER_KEPT,
     HEADER_QUERY_REFUSED,
@@ -39,8 +51,7 @@ from copycat.raft.protocol.wire import (
     HEADER_RESULTS,
     HEADER_UNREGISTER,
     KEPT_ALIVE,
-    SESSION_ID,
-    End,
+    KEPT_SESSION,
     Reason,
     Tag,
     decode_results,
@@ -49,7 +60,6 @@ from copycat.raft.protocol.wire import (
 from copycat.util.backoff import Backoff
 
 NONCE_BYTES = 16
-KEEP_ALIVES_PER_TIMEOUT = 3
 IN_FLIGHT_BYTES_MAX = 16 << 20
 """A server takes no more frames at once than fit its buffers: beyond this, batches wait for earlier answers."""
 
@@ -70,7 +80,7 @@ _decode_notice = msgspec.msgpack.Decoder(LeaderNotice).decode
 class Batch:
     """Commands sent together: their frame is sent again unchanged until `results` have come."""
 
-    __slots__ = ("first", "frame", "index", "results", "sent_at", "tokens")
+    __slots__ = ("event_index", "first", "frame", "index", "results", "sent_at", "tokens")
 
     def __init__(self, first: int, frame: bytes, tokens: list[Token], sent_at: float) -> None:
         self.first = first
@@ -78,6 +88,7 @@ class Batch:
         self.tokens = tokens
         self.sent_at = sent_at  # for the first time
         self.index = 0
+        self.event_index = 0  # events up to here are shown before the results
         self.results: list[object] | None = None
 
     @property
@@ -102,20 +113,19 @@ class ClientSession:
         self.is_bound = False  # and has confirmed the session
         self.is_leaving = False  # nothing unsent leaves any more
         self.queries = Queries(Backoff(RETRY_SECONDS_MIN, RETRY_SECONDS_MAX, random=random))
+        self.keep_alive = KeepAlive(timeout_ms / 1000)
+        self.events = EventInbox()
         self._random = random
         self._nonce = random.randbytes(NONCE_BYTES)
+        self._registering_at = inf  # when it was sent first
         self._secret = b""
         self._timeout_ms = timeout_ms
-        self._interval = timeout_ms / 1000 / KEEP_ALIVES_PER_TIMEOUT
         self._in_flight: deque[Batch] = deque()
         self._in_flight_bytes = 0
         self._count_max = BATCH_COUNT_FIRST
         self._operations: list[bytes] = []  # called and not sent, with their tokens
         self._tokens: list[Token] = []
         self._outbox: list[bytes] = []
-        self._heard_at = -inf  # when the newest answered command was sent
-        self._kept_at = -inf  # when the newest keep-alive was sent
-        self._is_keeping = False  # it was not answered yet
         self._resend_from = 0  # the sequence a server last wanted, until it is answered
         self._retry_at = inf
         self._backoff = Backoff(RETRY_SECONDS_MIN, RETRY_SECONDS_MAX, random=random)
@@ -147,9 +157,12 @@ class ClientSession:
             self._retry(now)
         frames, self._outbox = self._outbox, []
         if not self.id:
+            self._registering_at = min(self._registering_at, now)
             return frames
-        if now >= self._keep_alive_due:
+        if now >= self.keep_alive.due or (self.events.are_many and not self.keep_alive.is_waiting):
             frames.append(self._keep_alive(now))
+        if now >= self.events.ask_at:
+            frames.append(self.events.ask(self.id, now))
         if self._operations and self._retry_at == inf and not self.is_leaving:
             self._fill_window(frames, now)
         frames += self.queries.take_frames(self.id, self.last_sent, self.floor, now)
@@ -160,7 +173,9 @@ class ClientSession:
         """When `take_frames` will have something to send even if nothing happens; infinity for never."""
         if not self.is_ready:
             return inf
-        return min(self._retry_at, self.queries.retry_at, self._keep_alive_due if self.id else inf)
+        if not self.id:
+            return min(self._retry_at, self.queries.retry_at)
+        return min(self._retry_at, self.queries.retry_at, self.keep_alive.due, self.events.ask_at)
 
     @property
     def is_waiting(self) -> bool:
@@ -169,7 +184,7 @@ class ClientSession:
             not self.is_ready
             or not self.id
             or bool(self._in_flight)
-            or self._is_keeping
+            or self.keep_alive.is_waiting
             or self.is_leaving
             or self.queries.are_waiting
         )
@@ -195,14 +210,10 @@ class ClientSession:
         self._in_flight_bytes += len(frame)
         return frame
 
-    @property
-    def _keep_alive_due(self) -> float:
-        return max(self._heard_at, self._kept_at) + self._interval
-
     def _keep_alive(self, now: float) -> bytes:
-        self._kept_at = now
-        self._is_keeping = True
-        return HEADER_KEEP_ALIVE.pack(Tag.KEEP_ALIVE, 1) + KEPT_ALIVE.pack(self.id, self._secret, self.ack, 0)
+        stamp = self.keep_alive.sent(now)
+        kept = KEPT_ALIVE.pack(self.id, self._secret, self.ack, self.events.acknowledge(), stamp)
+        return HEADER_KEEP_ALIVE.pack(Tag.KEEP_ALIVE, 1) + kept
 
     def _register(self) -> bytes:
         return HEADER_REGISTER.pack(Tag.REGISTER, self._nonce, self._timeout_ms)
@@ -236,7 +247,7 @@ class ClientSession:
 
     def suspend(self) -> None:
         """The connection is lost, or its server knows no leader: nothing can be sent until one is named."""
-        self.is_ready = self.is_bound = self._is_keeping = False
+        self.is_ready = self.is_bound = self.keep_alive.is_waiting = False
         self._outbox = []
 
     def receive(self, frame: bytes, now: float) -> list[Outcome]:
@@ -266,8 +277,8 @@ class ClientSession:
         if self.id or nonce != self._nonce:
             return []
         self.id, self._secret = session, secret
-        self._interval = timeout_ms / 1000 / KEEP_ALIVES_PER_TIMEOUT
-        self._kept_at = now
+        self.keep_alive.timeout = timeout_ms / 1000
+        self.keep_alive.confirm(self._registering_at)
         self.is_bound = True
         self._backoff.reset()
         return [Registered()]
@@ -286,32 +297,37 @@ class ClientSession:
         return []
 
     def _on_results(self, frame: bytes, now: float) -> list[Outcome]:
-        _, session, first, count, index, _ = unpack(HEADER_RESULTS, frame)
+        _, session, first, count, index, event_index = unpack(HEADER_RESULTS, frame)
         batch = self._batch_at(first) if session == self.id else None
         if batch is None:
             return []  # an answer repeated because its batch was sent again
         results = decode_results(frame[HEADER_RESULTS.size :])
         if not count == len(results) == len(batch.tokens):
             raise ProtocolError(f"{len(batch.tokens)} commands were answered with {len(results)} results")
-        batch.index, batch.results = index, results
+        batch.index, batch.event_index, batch.results = index, event_index, results
         self._count_max = next_count_max(self._count_max, count, len(frame))
         self.is_bound = True
-        return self._release()
+        return self._release(now)
 
     def _batch_at(self, first: int) -> Batch | None:
         if self._in_flight and self._in_flight[0].first == first:
             return self._in_flight[0]
         return next((batch for batch in self._in_flight if batch.first == first), None)
 
-    def _release(self) -> list[Outcome]:
-        """Results are shown in order, even when an answer was lost on the way and a later one was not."""
+    def _release(self, now: float) -> list[Outcome]:
+        """Results are shown in order, even when an answer was lost on the way and a later one was not.
+
+        Each waits for the events that came before it (protocol §6).
+        """
         released: list[Outcome] = []
         while self._in_flight and self._in_flight[0].results is not None:
+            if self.events.wait_for(self._in_flight[0].event_index, now):
+                break
             batch = self._in_flight.popleft()
             self._in_flight_bytes -= len(batch.frame)
             self.ack = batch.last
             self.floor = max(self.floor, batch.index)
-            self._heard_at = max(self._heard_at, batch.sent_at)
+            self.keep_alive.confirm(batch.sent_at)
             released.append(Resolved(batch.tokens, batch.results or [], are_commands=True))
         if released:
             self._backoff.reset()
@@ -340,13 +356,21 @@ class ClientSession:
 
     def _on_kept(self, frame: bytes, now: float) -> list[Outcome]:
         _, count = unpack(HEADER_KEPT, frame)
-        if len(frame) != HEADER_KEPT.size + count * SESSION_ID.size:
+        if len(frame) != HEADER_KEPT.size + count * KEPT_SESSION.size:
             raise ProtocolError(f"a list of {count} kept sessions does not fit {len(frame)} bytes")
-        if (self.id,) not in SESSION_ID.iter_unpack(frame[HEADER_KEPT.size :]):
+        stamp = dict(KEPT_SESSION.iter_unpack(frame[HEADER_KEPT.size :])).get(self.id)
+        if stamp is None:
             return []
-        self._is_keeping = False
+        self.keep_alive.kept(stamp)
         self.is_bound = True
         return [Kept()]
+
+    def _on_events(self, frame: bytes, now: float) -> list[Outcome]:
+        _, session, _ = unpack(HEADER_EVENTS, frame)
+        batches = self.events.receive(frame) if self.id and session == self.id else []
+        if not batches:
+            return []
+        return [Delivered(batches), *self._release(now), *self._release_queries(now)]
 
     def _on_ended(self, frame: bytes, now: float) -> list[Outcome]:
         _, session, number = unpack(HEADER_ENDED, frame)
@@ -360,10 +384,10 @@ class ClientSession:
 
     def _on_answer(self, frame: bytes, now: float) -> list[Outcome]:
         self.queries.answered(frame)
-        return [*self._release_queries()]
+        return [*self._release_queries(now)]
 
-    def _release_queries(self) -> list[Resolved]:
-        released, self.floor = self.queries.release(self.floor)
+    def _release_queries(self, now: float) -> list[Resolved]:
+        released, self.floor = self.queries.release(self.floor, self.events, now)
         return released
 
     def _on_query_refused(self, frame: bytes, now: float) -> list[Outcome]:
@@ -378,7 +402,7 @@ class ClientSession:
         refused = self.queries.refused(request, reason, detail, now)
         if refused is None:
             return []
-        return [refused, *self._release_queries()]  # those behind it may have been answered before
+        return [refused, *self._release_queries(now)]  # those behind it may have been answered before
 
     # -- the end, and what is given up ---------------------------------------------------------------------------------
 
@@ -406,9 +430,10 @@ class ClientSession:
 
     def _start_anew(self) -> None:
         self.id = self.ack = self.last_sent = self._resend_from = 0
-        self.is_bound = self._is_keeping = False
+        self.is_bound = False
         self._secret, self._nonce = b"", self._random.randbytes(NONCE_BYTES)
-        self._heard_at = self._kept_at = -inf
+        self.keep_alive, self.events = KeepAlive(self._timeout_ms / 1000), EventInbox()
+        self._registering_at = inf
         self._retry_at = inf
         self._in_flight.clear()
         self._in_flight_bytes = 0
@@ -435,10 +460,10 @@ class ClientSession:
         self._operations = [each for each, is_kept in zip(self._operations, kept, strict=True) if is_kept]
         self._tokens = [each for each, is_kept in zip(self._tokens, kept, strict=True) if is_kept]
 
-    def drop_queries(self, is_done: Callable[[Token], bool]) -> list[Resolved]:
+    def drop_queries(self, is_done: Callable[[Token], bool], now: float) -> list[Resolved]:
         """Forget queries whose results nobody waits for; returns those that were answered and waited for them."""
         self.queries.drop(is_done)
-        return self._release_queries()
+        return self._release_queries(now)
 
 
 def _reason(number: int) -> Reason:
@@ -462,4 +487,5 @@ HANDLERS: dict[int, Callable[[ClientSession, bytes, float], list[Outcome]]] = {
     Tag.ENDED: ClientSession._on_ended,
     Tag.ANSWER: ClientSession._on_answer,
     Tag.QUERY_REFUSED: ClientSession._on_query_refused,
+    Tag.EVENTS: ClientSession._on_events,
 }

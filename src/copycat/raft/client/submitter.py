@@ -180,7 +180,7 @@ class Submitter:
             for future in queries:
                 message = f"{future.what}: no answer in time, safe to repeat; {self._connector.describe()}"
                 future.set_exception(QueryTimeoutError(message))
-            for released in self._session.drop_queries(CopycatFuture.done):
+            for released in self._session.drop_queries(CopycatFuture.done, now):
                 self.resolve(released)
 
     def _overdue(self, futures: list[CopycatFuture[Any]], now: float) -> list[CopycatFuture[Any]]:

@@ -22,6 +22,7 @@ from copycat.raft.protocol.entries import (
     RESULTS_BYTES_MAX,
     SESSION_WINDOW,
     BlockKind,
+    End,
     Item,
     ItemKind,
     iterate_items,
@@ -72,12 +73,13 @@ class Block(Protocol):
 
 @dataclass(slots=True)
 class Results:
-    """A batch was executed, now or earlier."""
+    """A batch was executed, now or earlier. `event_index` is the last index with an event for the session by then."""
 
     session: int
     first: int
     count: int
     index: int
+    event_index: int
     data: bytes
 
 
@@ -97,7 +99,7 @@ class Kept:
 @dataclass(slots=True)
 class Ended:
     session: int
-    expired: bool
+    why: End
 
 
 @dataclass(slots=True)
@@ -122,8 +124,10 @@ class Executor:
         machines: Machines,
         decode_operations: Callable[[bytes], list[list[Any]]],
         encode_results: Callable[[list[Any]], bytes],
+        encode_event: Callable[[list[Any]], bytes],
     ) -> None:
         self.clockwork = clockwork
+        clockwork.encode_event = encode_event
         self.sessions = clockwork.sessions
         self.machines = machines
         self._decode = decode_operations
@@ -142,15 +146,26 @@ class Executor:
         while (timer := clockwork.timers.pop_due(clockwork.time)) is not None:
             self.machines.fire(timer)
         outcomes: list[Outcome] = []
+        self._end_overflowing(block.first_index, outcomes)
         if block.kind == BlockKind.ITEMS:
             index = block.first_index
             for item in iterate_items(block.body):
                 self._apply_item(item, index, outcomes)
                 index += item.count
+                if clockwork.overflowing:
+                    self._end_overflowing(index - 1, outcomes)
             check(index == block.first_index + block.count, "a block's count is not that of its items", index)
         self.applied_index = clockwork.index = block.first_index + block.count - 1
         clockwork.applying = False
         return outcomes
+
+    def take_published(self) -> list[int]:
+        """The sessions to which something was published since this was last asked, in order."""
+        published = self.clockwork.published
+        if not published:
+            return []
+        self.clockwork.published = {}
+        return list(published)
 
     def query(self, session: ServerSession | None, operations: bytes, count: int) -> bytes | None:
         """The encoded results of a batch of queries at the current state; None: too large, ask for fewer at a time."""
@@ -185,12 +200,12 @@ class Executor:
         elif kind == ItemKind.REGISTER:
             outcomes.append(self._register(item, index))
         elif kind == ItemKind.UNREGISTER:
-            self._end(item.session, index, False, outcomes)
+            self._end(item.session, index, End.UNREGISTERED, outcomes)
         elif kind == ItemKind.EXPIRE:
             session = self.sessions.get(item.session)
             # Void when the session was heard of after the leader made up its mind (protocol §4.2).
             if session is not None and session.activity_index <= item.ack:
-                self._end(item.session, index, True, outcomes)
+                self._end(item.session, index, End.EXPIRED, outcomes)
         elif kind == ItemKind.TYPES:
             self.machines.allow(unpack_types(item.blob))
         elif kind != ItemKind.TICK:
@@ -213,7 +228,7 @@ class Executor:
         self.clockwork.index = index + item.count - 1
         data = self._encode_within_limit(results)
         session.executed(item.sequence, item.count, index + item.count - 1, data)
-        return Results(item.session, item.sequence, item.count, index + item.count - 1, data)
+        return Results(item.session, item.sequence, item.count, index + item.count - 1, session.event_index, data)
 
     def _read(self, blob: bytes, count: int, run: Callable[[list[list[Any]]], list[Any]]) -> list[Any]:
         """Open a blob and run it; a blob that is not `count` operations fails as a whole, the same everywhere."""
@@ -242,20 +257,27 @@ class Executor:
     def _keep_alive(self, item: Item, index: int) -> Outcome:
         alive: list[int] = []
         unknown: list[int] = []
-        for session_id, ack, _event_ack in KEEP_ALIVE.iter_unpack(item.blob):
+        for session_id, ack, event_ack in KEEP_ALIVE.iter_unpack(item.blob):
             session = self.sessions.get(session_id)
             if session is None:
                 unknown.append(session_id)
                 continue
             session.acknowledge(ack)
+            session.acknowledge_events(event_ack)
             session.activity_index = index
             alive.append(session_id)
         return Kept(alive, unknown)
 
-    def _end(self, session_id: int, index: int, expired: bool, outcomes: list[Outcome]) -> None:
+    def _end_overflowing(self, index: int, outcomes: list[Outcome]) -> None:
+        """End the sessions that let too many events wait. Their ends may publish, and so overflow others."""
+        while self.clockwork.overflowing:
+            self._end(self.clockwork.overflowing.pop(0).id, index, End.OVERFLOWED, outcomes)
+
+    def _end(self, session_id: int, index: int, why: End, outcomes: list[Outcome]) -> None:
         session = self.sessions.get(session_id)
         if session is not None:
+            expired = why is not End.UNREGISTERED
             self.clockwork.index = index
             self.sessions.remove(session, expired)
             self.machines.session_ended(session, expired)
-        outcomes.append(Ended(session_id, expired))
+        outcomes.append(Ended(session_id, why))

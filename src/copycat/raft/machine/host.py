@@ -36,6 +36,9 @@ class Clockwork:
         self.time = 0
         self.wall_ms = 0
         self.applying = False  # whether a command or a session's start or end is being applied
+        self.encode_event: Callable[[list[Any]], bytes]  # set by the executor
+        self.published: dict[int, None] = {}  # sessions with events their connections were not sent yet
+        self.overflowing: list[ServerSession] = []  # to be ended at this index
 
 
 class Host:
@@ -97,6 +100,18 @@ class Host:
             raise ConfigurationError("a timer calls a method of its own state machine, so that it can be snapshotted")
         name: str = callback.__name__
         return self._clockwork.timers.add(self.target, name, arguments, self._clockwork.time + delay_ms, interval_ms)
+
+    def publish(self, session: Session, instance: int, event_id: int, *arguments: Any) -> None:
+        clockwork = self._clockwork
+        check(clockwork.applying, "events are published only while a command or a session's start or end is applied")
+        receiver = clockwork.sessions.get(session.id)
+        if receiver is None:
+            return
+        event = clockwork.encode_event([self.target, instance, event_id, *arguments])
+        queue = receiver.publish(clockwork.index, event)
+        clockwork.published[receiver.id] = None
+        if queue.overflows and receiver not in clockwork.overflowing:
+            clockwork.overflowing.append(receiver)
 
     # -- what the replica calls --------------------------------------------------------------------------------------
 

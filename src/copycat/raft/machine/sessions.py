@@ -10,12 +10,24 @@ from collections import deque
 from collections.abc import Iterator
 
 from copycat.errors import check
+from copycat.raft.machine.event_queues import EventQueue
 
 
 class ServerSession:
     """One session. `sequence` is the highest executed, `ack` the highest whose result the client has."""
 
-    __slots__ = ("_state", "ack", "activity_index", "id", "nonce", "runs", "secret", "sequence", "timeout_ms")
+    __slots__ = (
+        "_state",
+        "ack",
+        "activity_index",
+        "events",
+        "id",
+        "nonce",
+        "runs",
+        "secret",
+        "sequence",
+        "timeout_ms",
+    )
 
     def __init__(self, session_id: int, nonce: bytes, secret: bytes, timeout_ms: int) -> None:
         self.id = session_id
@@ -25,7 +37,9 @@ class ServerSession:
         self.sequence = 0
         self.ack = 0
         self.activity_index = session_id
-        self.runs: deque[tuple[int, int, int, bytes]] = deque()  # first sequence, count, last index, results
+        # First sequence, count, last index, last index with an event, results.
+        self.runs: deque[tuple[int, int, int, int, bytes]] = deque()
+        self.events: EventQueue | None = None  # made when something is published to it
         self._state = "open"
 
     @property
@@ -45,6 +59,25 @@ class ServerSession:
         check(self.is_open, "a session ends once", self.id)
         self._state = "expired" if expired else "closed"
         self.runs.clear()
+        if self.events is not None:
+            self.events.clear()
+
+    @property
+    def event_index(self) -> int:
+        """The last index at which something was published to this session; 0 for none."""
+        return 0 if self.events is None else self.events.index
+
+    def publish(self, index: int, event: bytes) -> EventQueue:
+        """Queue an event, published at `index`, until the client acknowledges it in the log."""
+        if self.events is None:
+            self.events = EventQueue()
+        self.events.add(index, event)
+        return self.events
+
+    def acknowledge_events(self, index: int) -> None:
+        """The client has every event up to `index`: forget them."""
+        if self.events is not None:
+            self.events.acknowledge(index)
 
     def acknowledge(self, ack: int) -> None:
         """The client has every result up to `ack`: forget them. Never raises `sequence` (protocol §5.2)."""
@@ -58,9 +91,9 @@ class ServerSession:
         check(first == self.sequence + 1, "sequences are executed in order", self.id, first, self.sequence)
         self.sequence = first + count - 1
         self.activity_index = last_index
-        self.runs.append((first, count, last_index, results))
+        self.runs.append((first, count, last_index, self.event_index, results))
 
-    def run_of(self, first: int, count: int) -> tuple[int, int, int, bytes] | None:
+    def run_of(self, first: int, count: int) -> tuple[int, int, int, int, bytes] | None:
         """The kept results of exactly this batch; None when they were acknowledged or the batch was another."""
         return next((run for run in self.runs if run[0] == first and run[1] == count), None)
 

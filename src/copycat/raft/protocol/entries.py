@@ -34,6 +34,15 @@ class ItemKind(enum.IntEnum):
     TYPES = 7  # the blob names the state machine types every member can run; others cannot be created
 
 
+class End(enum.IntEnum):
+    """Why a session ended."""
+
+    UNREGISTERED = 1
+    EXPIRED = 2
+    UNKNOWN = 3  # to this server: it ended long ago, or never was
+    OVERFLOWED = 4  # more events were unacknowledged than a session may have
+
+
 ITEM = Struct("<BQQQII")  # kind, session, first sequence, ack, count, blob length
 ITEM_BYTES = ITEM.size
 KEEP_ALIVE = Struct("<QQQ")  # session, ack, event ack

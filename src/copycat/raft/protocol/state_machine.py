@@ -95,6 +95,14 @@ class Executor(Protocol):
         Raises ConfigurationError when the delay is not positive or the callback is not a method of the machine.
         """
 
+    def publish(self, session: Session, instance: int, event_id: int, *arguments: Any) -> None:
+        """Tell a handle something: `instance` of `session`, as they came with one of its commits.
+
+        The client hears it once, and in the order of publishing, whichever server it is connected to and whoever
+        leads. The arguments are what MessagePack carries. A session that has ended is passed over. Legal only while a
+        command or a session's start or end is applied, or a timer fires; never in a query.
+        """
+
 
 class StateMachine:
     """Subclass with a stable wire name and a version: `class Bank(StateMachine, name="acme.bank", version=1)`.

@@ -11,11 +11,11 @@ Source: protocol §5.1, §5.8, §10.8, §10.9.
 
 import enum
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import fields
 from operator import attrgetter
 from struct import Struct
-from typing import Any, get_type_hints
+from typing import Any, Protocol, get_type_hints
 
 import msgspec
 
@@ -51,6 +51,7 @@ class Tag(enum.IntEnum):
     UNREGISTER = 20
     QUERY = 21
     STATUS = 22
+    EVENTS_AFTER = 23
     # a server to a client
     REGISTERED = 32
     RESULTS = 34
@@ -62,6 +63,7 @@ class Tag(enum.IntEnum):
     STATUS_ANSWER = 40
     LEADER = 41
     REGISTER_REFUSED = 42
+    EVENTS = 43
 
 
 class Reason(enum.IntEnum):
@@ -76,14 +78,6 @@ class Reason(enum.IntEnum):
     STALE = 7  # a query's server cannot answer at this freshness
 
 
-class End(enum.IntEnum):
-    """Why a session ended."""
-
-    UNREGISTERED = 1
-    EXPIRED = 2
-    UNKNOWN = 3
-
-
 HEADER_BATCH = Struct("<BQQQI")  # tag, session, first sequence, ack, count; then the blob
 HEADER_RESULTS = Struct("<BQQIQQ")  # tag, session, first sequence, count, index of the last, event index; then results
 HEADER_REJECTED = Struct("<BQQB")  # tag, session, sequence to go on from, reason; then UTF-8 detail
@@ -96,14 +90,17 @@ HEADER_REGISTER = Struct("<B16sI")  # tag, nonce, timeout in milliseconds
 HEADER_REGISTERED = Struct("<B16sQ16sI")  # tag, nonce, session, secret, timeout in milliseconds
 HEADER_REGISTER_REFUSED = Struct("<B16sB")  # tag, nonce, reason; then UTF-8 detail
 HEADER_KEEP_ALIVE = Struct("<BI")  # tag, count; then so many KEPT_ALIVE
-KEPT_ALIVE = Struct("<Q16sQQ")  # session, secret, ack, event ack
+KEPT_ALIVE = Struct("<Q16sQQQ")  # session, secret, ack, event ack, stamp
 HEADER_UNREGISTER = Struct("<BQ16s")  # tag, session, secret
-HEADER_KEPT = Struct("<BI")  # tag, count; then so many session ids
+HEADER_KEPT = Struct("<BI")  # tag, count; then so many KEPT_SESSION
+KEPT_SESSION = Struct("<QQ")  # session, the newest stamp that came with a keep-alive of its
 HEADER_ENDED = Struct("<BQB")  # tag, session, why
+HEADER_EVENTS_AFTER = Struct("<BQQ")  # tag, session, index of the last event delivered
+HEADER_EVENTS = Struct("<BQQ")  # tag, session, index of the batch before the first; then batches of events
 HEADER_STATUS = Struct("<BQ")  # tag, request
-SESSION_ID = Struct("<Q")
 
 encode_msgpack = msgspec.msgpack.Encoder().encode
+_ARRAY_16, _ARRAY_32 = Struct(">BH"), Struct(">BI")
 _decode_operations = msgspec.msgpack.Decoder(list[list[Any]]).decode
 _decode_results = msgspec.msgpack.Decoder(list[Any]).decode
 
@@ -115,6 +112,16 @@ def unpack(header: Struct, frame: bytes) -> tuple[Any, ...]:
     except struct.error:
         name = next((tag.name for tag in Tag if frame[:1] == bytes([tag])), "unknown")
         raise ProtocolError(f"a {name} frame needs {header.size} bytes, {len(frame)} came") from None
+
+
+def join_array(items: list[bytes]) -> bytes:
+    """The MessagePack array of elements encoded before: the very bytes encoding them together would have made."""
+    count = len(items)
+    if count < 16:
+        head = bytes((0x90 | count,))
+    else:
+        head = _ARRAY_16.pack(0xDC, count) if count < 1 << 16 else _ARRAY_32.pack(0xDD, count)
+    return head + b"".join(items)
 
 
 # -- batches of operations and of results ------------------------------------------------------------------------------
@@ -170,6 +177,38 @@ def decode_results(data: bytes) -> list[Any]:
         return _result_decoder.decode(data)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise ProtocolError(f"a batch of results cannot be read: {error}") from None
+
+
+# -- events ------------------------------------------------------------------------------------------------------------
+
+
+class Events(Protocol):
+    """What a session is sent of one index: `machine.event_queues.EventBatch`."""
+
+    index: int
+    events: list[bytes]
+
+
+def encode_events(session: int, previous: int, batches: Iterable[Events]) -> bytes:
+    """An EVENTS frame. Each batch is an array: its index, then its events, which were encoded when published."""
+    packed = [join_array([encode_msgpack(batch.index), *batch.events]) for batch in batches]
+    return HEADER_EVENTS.pack(Tag.EVENTS, session, previous) + join_array(packed)
+
+
+def decode_events(frame: bytes) -> list[list[Any]]:
+    """The batches of an EVENTS frame: [index, [target, instance, event id, *arguments], ...]. Raises ProtocolError."""
+    try:
+        batches = _decode_operations(frame[HEADER_EVENTS.size :])
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise ProtocolError(f"events cannot be read: {error}") from None
+    for batch in batches:
+        if (
+            not batch
+            or type(batch[0]) is not int
+            or not all(type(each) is list and len(each) >= 3 for each in batch[1:])
+        ):
+            raise ProtocolError("a batch of events is not an index and events")
+    return batches
 
 
 # -- consensus messages ------------------------------------------------------------------------------------------------

@@ -20,20 +20,20 @@ from copycat.raft.machine.executor import Ended, Executor, Kept, Outcome, Regist
 from copycat.raft.protocol.operations import ConsistencyLevel
 from copycat.raft.protocol.wire import (
     HEADER_ENDED,
+    HEADER_EVENTS_AFTER,
     HEADER_FORWARD,
     HEADER_KEPT,
     HEADER_REGISTERED,
     HEADER_RELAY,
-    HEADER_RESULTS,
-    SESSION_ID,
-    End,
+    KEPT_SESSION,
     Tag,
     encode_msgpack,
     unpack,
 )
 from copycat.raft.server.contacts import propose_expiries, propose_tick, propose_types
+from copycat.raft.server.delivery import Delivery
 from copycat.raft.server.identity import Identity
-from copycat.raft.server.intake import Intake
+from copycat.raft.server.intake import Intake, encode_results_frame
 from copycat.raft.server.limits import ServerLimits
 from copycat.raft.server.origins import ClientConnection, Origin, RelayedClient
 from copycat.raft.server.peers import Peers
@@ -70,6 +70,7 @@ class Desk:
         self._held_bytes = 0
         self.intake: Intake | None = None  # while this server leads and is ready
         self.reads = Reads(driver.executor, limits.max_waiting_queries)
+        self.delivery = Delivery(driver.executor.sessions)
         self.on_notice: Callable[[], object] = _silence  # called when who leads may have changed
 
     # -- connections -------------------------------------------------------------------------------------------------
@@ -80,12 +81,14 @@ class Desk:
         self._announce_to(client, self._notice())
 
     def _has_read(self, client: ClientConnection) -> None:
+        self.delivery.has_read(client)
         if client.has_missed:
             client.has_missed = False
             self._announce_to(client, self._notice())
 
     def disconnected(self, client: ClientConnection) -> None:
         self._clients.pop(client.route, None)
+        self.delivery.disconnected(client)
         if self.intake is not None:
             self.intake.disconnected(client)
 
@@ -122,7 +125,10 @@ class Desk:
     def from_client(self, client: ClientConnection, frame: bytes) -> None:
         """A frame of a client connected here. Raises ProtocolError."""
         raft = self._driver.raft
-        if self.intake is not None or raft.is_leader:
+        if frame[0] == Tag.EVENTS_AFTER:
+            _, session_id, index = unpack(HEADER_EVENTS_AFTER, frame)
+            self.delivery.send_after(session_id, client, index)
+        elif self.intake is not None or raft.is_leader:
             self._as_leader(client, frame)
         elif frame[0] == Tag.QUERY and self._answers_itself(client, frame):
             return
@@ -141,8 +147,12 @@ class Desk:
         """An answer for a client connected here."""
         _, route = unpack(HEADER_RELAY, frame)
         client = self._clients.get(route)
-        if client is not None:
-            client.send(frame[HEADER_RELAY.size :])
+        if client is None:
+            return
+        answer = frame[HEADER_RELAY.size :]
+        client.send(answer)
+        for session_id in sessions_confirmed(answer):
+            self.delivery.bind(session_id, client)
 
     def _as_leader(self, origin: Origin, frame: bytes) -> None:
         intake = self.intake
@@ -228,36 +238,54 @@ class Desk:
                 propose_types(intake, executor.machines, self._identity.common_types())
                 propose_tick(intake, executor.clockwork.timers, log_time_now)
 
+    def confirmed(self, session_id: int, origin: Origin) -> None:
+        """The session lives on this connection: if it is one of ours, its events go down it."""
+        if isinstance(origin, ClientConnection):
+            self.delivery.bind(session_id, origin)
+
     def deliver(self, outcomes: list[Outcome]) -> None:
         """Entries were applied: tell the clients whose they are."""
         intake = self.intake
-        if intake is None:
-            return
         for outcome in outcomes:
-            DELIVER.get(type(outcome), _nothing)(intake, outcome)
+            if intake is not None:
+                DELIVER.get(type(outcome), _nothing)(self, intake, outcome)
+            if type(outcome) is Ended:
+                self.delivery.ended(outcome.session)
+        published = self._driver.executor.take_published()
+        if published:
+            self.delivery.published(published)
+
+
+def sessions_confirmed(frame: bytes) -> list[int]:
+    """The sessions that a leader's answer says live on the connection it goes to."""
+    if frame[:1] == _REGISTERED_TAG:
+        return [unpack(HEADER_REGISTERED, frame)[2]]
+    if frame[:1] == _KEPT_TAG:
+        return [session_id for session_id, _ in KEPT_SESSION.iter_unpack(frame[HEADER_KEPT.size :])]
+    return []
 
 
 def _silence() -> None:
     """Nobody waits for a leader."""
 
 
-def _results(intake: Intake, outcome: Results) -> None:
+def _results(_desk: Desk, intake: Intake, outcome: Results) -> None:
     origin = intake.origin_of(outcome.session)
     if origin is not None:
-        header = HEADER_RESULTS.pack(Tag.RESULTS, outcome.session, outcome.first, outcome.count, outcome.index, 0)
-        origin.send(header + outcome.data)
+        origin.send(encode_results_frame(outcome))
 
 
-def _registered(intake: Intake, outcome: Registered) -> None:
+def _registered(desk: Desk, intake: Intake, outcome: Registered) -> None:
     session = outcome.session
     origin = intake.registered(session)
     if origin is not None:
         origin.send(
             HEADER_REGISTERED.pack(Tag.REGISTERED, session.nonce, session.id, session.secret, session.timeout_ms)
         )
+        desk.confirmed(session.id, origin)
 
 
-def _kept(intake: Intake, outcome: Kept) -> None:
+def _kept(desk: Desk, intake: Intake, outcome: Kept) -> None:
     told: list[tuple[Origin, list[int]]] = []
     for session_id in outcome.alive:
         origin = intake.origin_of(session_id)
@@ -267,21 +295,24 @@ def _kept(intake: Intake, outcome: Kept) -> None:
             told.append((origin, []))
         told[-1][1].append(session_id)
     for origin, sessions in told:
-        origin.send(HEADER_KEPT.pack(Tag.KEPT, len(sessions)) + b"".join(map(SESSION_ID.pack, sessions)))
+        kept = [KEPT_SESSION.pack(session_id, intake.stamp_of(session_id)) for session_id in sessions]
+        origin.send(HEADER_KEPT.pack(Tag.KEPT, len(kept)) + b"".join(kept))
+        for session_id in sessions:
+            desk.confirmed(session_id, origin)
 
 
-def _ended(intake: Intake, outcome: Ended) -> None:
+def _ended(_desk: Desk, intake: Intake, outcome: Ended) -> None:
     origin = intake.ended(outcome.session)
     if origin is not None:
-        why = End.EXPIRED if outcome.expired else End.UNREGISTERED
-        origin.send(HEADER_ENDED.pack(Tag.ENDED, outcome.session, why))
+        origin.send(HEADER_ENDED.pack(Tag.ENDED, outcome.session, outcome.why))
 
 
-def _nothing(_intake: Intake, _outcome: Outcome) -> None:
+def _nothing(_desk: Desk, _intake: Intake, _outcome: Outcome) -> None:
     """Of a batch refused at apply its client hears nothing: only a newer leader's session can have moved past it."""
 
 
 _LEADER_TAG = bytes([Tag.LEADER])
+_REGISTERED_TAG, _KEPT_TAG = bytes([Tag.REGISTERED]), bytes([Tag.KEPT])
 
 AS_LEADER: dict[int, Callable[[Intake, Origin, bytes], None]] = {
     Tag.BATCH: Intake.batch,

@@ -15,12 +15,14 @@ from collections.abc import Callable
 
 from copycat.errors import ProtocolError
 from copycat.raft.core.events import Proposed
+from copycat.raft.machine.executor import Results
 from copycat.raft.machine.sessions import ServerSession, Sessions
 from copycat.raft.protocol.entries import (
     ITEM_BYTES,
     KEEP_ALIVE,
     REGISTER,
     SESSION_WINDOW,
+    End,
     ItemKind,
     pack_item,
 )
@@ -34,7 +36,6 @@ from copycat.raft.protocol.wire import (
     HEADER_RESULTS,
     HEADER_UNREGISTER,
     KEPT_ALIVE,
-    End,
     Reason,
     Tag,
     unpack,
@@ -62,6 +63,7 @@ class Intake:
         self._origins: dict[int, Origin] = {}
         self._registering: dict[bytes, Origin] = {}
         self._kept: dict[int, tuple[int, int]] = {}  # this turn's keep-alives: session -> (ack, event ack)
+        self._stamps: dict[int, int] = {}  # the newest of each session, to be echoed
         self._items: list[tuple[int, bytes]] = []  # (count, bytes)
         self._bytes = 0
         now = now_ms()
@@ -98,8 +100,7 @@ class Intake:
             return
         run = session.run_of(first, count)
         if run is not None:
-            _, _, last_index, results = run
-            origin.send(HEADER_RESULTS.pack(Tag.RESULTS, session.id, first, count, last_index, 0) + results)
+            origin.send(encode_results_frame(Results(session.id, *run)))
 
     def _refusal(
         self, session: ServerSession, first: int, ack: int, count: int, size: int, frame: bytes
@@ -137,7 +138,7 @@ class Intake:
         if len(frame) != HEADER_KEEP_ALIVE.size + count * KEPT_ALIVE.size:
             raise ProtocolError(f"a keep-alive of {len(frame)} bytes cannot hold {count} sessions")
         now = self._now_ms()
-        for session_id, secret, ack, event_ack in KEPT_ALIVE.iter_unpack(frame[HEADER_KEEP_ALIVE.size :]):
+        for session_id, secret, ack, event_ack, stamp in KEPT_ALIVE.iter_unpack(frame[HEADER_KEEP_ALIVE.size :]):
             session = self._sessions.get(session_id)
             if session is None or not hmac.compare_digest(session.secret, secret):
                 origin.send(HEADER_ENDED.pack(Tag.ENDED, session_id, End.UNKNOWN))
@@ -145,6 +146,7 @@ class Intake:
             self.bind(session_id, origin)
             self.contact_ms[session_id] = now
             self._kept[session_id] = (ack, event_ack)
+            self._stamps[session_id] = stamp
 
     def unregister(self, origin: Origin, frame: bytes) -> None:
         """A session's orderly end."""
@@ -168,6 +170,10 @@ class Intake:
         """Where the session's answers go; None while nobody holds it here."""
         return self._origins.get(session_id)
 
+    def stamp_of(self, session_id: int) -> int:
+        """What came with the session's newest keep-alive; 0 when none came here."""
+        return self._stamps.get(session_id, 0)
+
     def registered(self, session: ServerSession) -> Origin | None:
         """A registration was applied: bind the session, and say who asked for it, if it was asked for here."""
         self.contact_ms[session.id] = self._now_ms()
@@ -180,6 +186,7 @@ class Intake:
         """The session is over; say who held it."""
         self._appended.pop(session_id, None)
         self.contact_ms.pop(session_id, None)
+        self._stamps.pop(session_id, None)
         return self._origins.pop(session_id, None)
 
     def disconnected(self, client: ClientConnection) -> None:
@@ -222,6 +229,16 @@ class Intake:
     def _add(self, count: int, item: bytes) -> None:
         self._items.append((count, item))
         self._bytes += len(item) - ITEM_BYTES
+
+
+def encode_results_frame(results: Results) -> bytes:
+    """A RESULTS frame."""
+    return (
+        HEADER_RESULTS.pack(
+            Tag.RESULTS, results.session, results.first, results.count, results.index, results.event_index
+        )
+        + results.data
+    )
 
 
 def _rejected(session_id: int, sequence: int, reason: Reason, detail: str) -> bytes:

@@ -30,6 +30,7 @@ class ClientConnection:
     route: int
     connection: Connection
     sessions: set[int] = field(default_factory=set)  # bound here while this server leads; only tested and emptied
+    delivered: dict[int, None] = field(default_factory=dict)  # sessions whose events go down this connection
     announced: bytes = b""  # the LEADER frame it was sent last
     has_missed: bool = False
 

@@ -115,4 +115,6 @@ class Reads:
             if results is None:
                 query.refuse(Reason.TOO_LARGE, f"the results of {query.count} queries are too large together")
                 return
-            query.origin.send(HEADER_ANSWER.pack(Tag.ANSWER, query.request, executor.applied_index, 0) + results)
+            event_index = 0 if session is None else session.event_index
+            header = HEADER_ANSWER.pack(Tag.ANSWER, query.request, executor.applied_index, event_index)
+            query.origin.send(header + results)

@@ -175,6 +175,7 @@ class RaftServer(Buildable):
             machines=self._make_machines(clockwork, self.serializer),
             decode_operations=decode_operations,
             encode_results=encode_results,
+            encode_event=encode_msgpack,
         )
         raft = directory.restore(log, self.config, self._random.random, self._clock.boottime_ms())
         name = self.member.id
