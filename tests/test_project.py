@@ -193,7 +193,7 @@ def test_the_reference_names_every_tag_kind_and_reason() -> None:
     assert not [kind for kind in entries.ItemKind if f"| {kind:d} | {kind.name} |" not in text]
     assert not [kind for kind in entries.BlockKind if f"{kind:d} {kind.name}" not in text]
     text = " ".join(text.split())
-    for words in (wire.Reason, wire.End):
+    for words in (wire.Reason, entries.End):
         assert not [each for each in words if f"{each:d} {each.name.lower().replace('_', ' ')}" not in text]
 
 

@@ -22,9 +22,15 @@ from copycat.handle import Copycat
 from copycat.io.serializer import Serializer
 from copycat.raft.machine.executor import Ended, Executor, Outcome, Registered, Results
 from copycat.raft.machine.host import Clockwork
-from copycat.raft.protocol.entries import REGISTER, BlockKind, ItemKind, pack_item, pack_types
+from copycat.raft.protocol.entries import REGISTER, BlockKind, End, ItemKind, pack_item, pack_types
 from copycat.raft.protocol.operations import ConsistencyLevel, Failure
-from copycat.raft.protocol.wire import decode_operations, decode_results, encode_operations, encode_results
+from copycat.raft.protocol.wire import (
+    decode_operations,
+    decode_results,
+    encode_msgpack,
+    encode_operations,
+    encode_results,
+)
 from copycat.resource.loading import machines_of
 from copycat.resource.manager import ResourceManager
 from copycat.util.listeners import Listener, Listeners
@@ -65,6 +71,7 @@ class Replica:
             machines=self.manager,
             decode_operations=decode_operations,
             encode_results=encode_results,
+            encode_event=encode_msgpack,
         )
 
     def machine(self, resource_id: int) -> Any:
@@ -92,7 +99,7 @@ class Replicas:
         first = outcomes[0]
         if not isinstance(first[0] if first else None, Registered):  # a session is equal to itself only
             assert all(each == first for each in outcomes)
-        return first[0] if first else Ended(0, False)
+        return first[0] if first else Ended(0, End.UNKNOWN)
 
     def advance(self, seconds: float) -> None:
         """Let log time pass, as a tick of the leader would."""

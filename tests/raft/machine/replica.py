@@ -10,7 +10,7 @@ from copycat.raft.machine.sessions import ServerSession
 from copycat.raft.machine.single import SingleMachine
 from copycat.raft.protocol.entries import KEEP_ALIVE, REGISTER, BlockKind, ItemKind, pack_item
 from copycat.raft.protocol.state_machine import StateMachine
-from copycat.raft.protocol.wire import decode_operations, encode_operations, encode_results
+from copycat.raft.protocol.wire import decode_operations, encode_msgpack, encode_operations, encode_results
 
 
 @dataclass(slots=True)
@@ -69,6 +69,7 @@ class Replica:
             machines=SingleMachine(self.machine, self.clockwork, ReprCodec()),
             decode_operations=decode_operations,
             encode_results=encode_results,
+            encode_event=encode_msgpack,
         )
         self.log: list[LoggedBlock] = []
         self.time = 0

@@ -7,7 +7,7 @@ import pytest
 
 from copycat.errors import ConfigurationError, InvariantError, ProtocolError
 from copycat.raft.machine.executor import Ended, Kept, Refused, Registered, Results
-from copycat.raft.protocol.entries import SESSION_WINDOW, BlockKind, ItemKind, pack_item, pack_types, unpack_types
+from copycat.raft.protocol.entries import SESSION_WINDOW, BlockKind, End, ItemKind, pack_item, pack_types, unpack_types
 from copycat.raft.protocol.operations import Command, Failure, Query
 from copycat.raft.protocol.state_machine import Commit, Executor, Session, StateMachine
 from copycat.raft.protocol.wire import decode_results, encode_operations
@@ -107,7 +107,7 @@ def test_commands_of_a_batch_take_consecutive_indices_and_the_time_of_their_bloc
     outcomes = replica.apply(commands(session.id, 1, [ADD, 5], [ADD, 6]), time=70)
     assert results(outcomes) == [5, 11]
     assert ledger(replica).seen[-2:] == [("add", 2, 70, session.id, 2), ("add", 3, 70, session.id, 3)]
-    assert outcomes == [Results(session.id, 1, 2, 3, outcomes[0].data)]  # type: ignore[union-attr]  # as checked above
+    assert outcomes == [Results(session.id, 1, 2, 3, 0, outcomes[0].data)]  # type: ignore[union-attr]  # as checked above
     assert replica.executor.applied_index == 3
 
 
@@ -265,8 +265,8 @@ def test_a_keep_alive_has_one_outcome_a_session(replica: Replica) -> None:
 
 def test_a_session_ends_in_order_once(replica: Replica) -> None:
     session = replica.session()
-    assert replica.apply(internal(ItemKind.UNREGISTER, session.id)) == [Ended(session.id, False)]
-    assert replica.apply(internal(ItemKind.UNREGISTER, session.id)) == [Ended(session.id, False)]
+    assert replica.apply(internal(ItemKind.UNREGISTER, session.id)) == [Ended(session.id, End.UNREGISTERED)]
+    assert replica.apply(internal(ItemKind.UNREGISTER, session.id)) == [Ended(session.id, End.UNREGISTERED)]
     assert ledger(replica).seen == [("register", 1), ("close", 1, False)]
     assert (session.is_closed, session.is_expired) == (True, False)
     assert "closed" in repr(session)
@@ -274,7 +274,9 @@ def test_a_session_ends_in_order_once(replica: Replica) -> None:
 
 def test_an_expiry_tells_expire_before_close(replica: Replica) -> None:
     session = replica.session()
-    assert replica.apply(internal(ItemKind.EXPIRE, session.id, ack=session.activity_index)) == [Ended(session.id, True)]
+    assert replica.apply(internal(ItemKind.EXPIRE, session.id, ack=session.activity_index)) == [
+        Ended(session.id, End.EXPIRED)
+    ]
     assert ledger(replica).seen == [("register", 1), ("expire", 1), ("close", 1, False)]
     assert session.is_expired
 

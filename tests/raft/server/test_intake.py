@@ -7,7 +7,7 @@ import pytest
 
 from copycat.errors import ProtocolError
 from copycat.raft.machine.sessions import ServerSession, Sessions
-from copycat.raft.protocol.entries import KEEP_ALIVE, SESSION_WINDOW, ItemKind, iterate_items
+from copycat.raft.protocol.entries import KEEP_ALIVE, SESSION_WINDOW, End, ItemKind, iterate_items
 from copycat.raft.protocol.wire import (
     HEADER_BATCH,
     HEADER_ENDED,
@@ -18,7 +18,6 @@ from copycat.raft.protocol.wire import (
     HEADER_RESULTS,
     HEADER_UNREGISTER,
     KEPT_ALIVE,
-    End,
     Reason,
     Tag,
     encode_operations,
@@ -50,7 +49,7 @@ def batch(session: int, first: int, count: int = 1, ack: int = 0, blob: bytes | 
 
 
 def keep_alive(*sessions: int, secret: bytes = SECRET) -> bytes:
-    frames = [KEPT_ALIVE.pack(session, secret, 0, 0) for session in sessions]
+    frames = [KEPT_ALIVE.pack(session, secret, 0, 0, 0) for session in sessions]
     return HEADER_KEEP_ALIVE.pack(Tag.KEEP_ALIVE, len(frames)) + b"".join(frames)
 
 

@@ -20,6 +20,7 @@ from copycat.raft.protocol.wire import (
     Tag,
     decode_operations,
     decode_results,
+    encode_msgpack,
     encode_operations,
     encode_results,
 )
@@ -57,6 +58,7 @@ class Room:
             machines=SingleMachine(Index(), self.clockwork, Codec()),
             decode_operations=decode_operations,
             encode_results=encode_results,
+            encode_event=encode_msgpack,
         )
         self.session = ServerSession(3, b"n" * 16, b"s" * 16, 5000)
         self.clockwork.sessions.add(self.session)

@@ -4,7 +4,7 @@ Servers send batches, each naming the index of the one before. What was delivere
 follow is dropped, too, and asked for from the last one delivered. A response says which event was the last by its
 time; it is held until that one was delivered, and when it does not come within a heartbeat, events are asked for again.
 
-Source: protocol §6; reliability §5 (46), (48).
+Source: protocol §6.
 """
 
 from math import inf

@@ -7,7 +7,7 @@ connection has been sent events is the business of the server that holds it, whi
 All events of an index are one batch. A batch names the index of the batch before it, so a client knows whether one is
 missing, and drops what it has.
 
-Source: protocol §6; reliability §5 (46).
+Source: protocol §6.
 """
 
 from bisect import bisect_right

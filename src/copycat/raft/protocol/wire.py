@@ -100,7 +100,6 @@ HEADER_EVENTS = Struct("<BQQ")  # tag, session, index of the batch before the fi
 HEADER_STATUS = Struct("<BQ")  # tag, request
 
 encode_msgpack = msgspec.msgpack.Encoder().encode
-_ARRAY_16, _ARRAY_32 = Struct(">BH"), Struct(">BI")
 _decode_operations = msgspec.msgpack.Decoder(list[list[Any]]).decode
 _decode_results = msgspec.msgpack.Decoder(list[Any]).decode
 
@@ -120,7 +119,7 @@ def join_array(items: list[bytes]) -> bytes:
     if count < 16:
         head = bytes((0x90 | count,))
     else:
-        head = _ARRAY_16.pack(0xDC, count) if count < 1 << 16 else _ARRAY_32.pack(0xDD, count)
+        head = b"\xdc" + count.to_bytes(2, "big") if count < 1 << 16 else b"\xdd" + count.to_bytes(4, "big")
     return head + b"".join(items)
 
 
