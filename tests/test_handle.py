@@ -152,7 +152,7 @@ async def test_deadlines_are_the_calls_or_the_copycats(replicas: Replicas) -> No
 
 async def test_a_copycat_is_opened_by_with_or_by_await(replicas: Replicas) -> None:
     async with Copycat(LocalClient(replicas)) as cc:
-        assert repr(cc) == "<Copycat connected leader=a>"
+        assert repr(cc) == "<Copycat CONNECTED leader=a>"
         counter = await cc.create("a", Counter)
     assert repr(cc) == "<Copycat closed leader=None>"
     with pytest.raises(ClosedError):
@@ -167,9 +167,9 @@ async def test_state_listeners_and_status_are_the_sessions(replicas: Replicas) -
     heard: list[Any] = []
     listener = cc.on_state_change(heard.append)
     await cc.open()
-    assert (cc.state, cc.leader, await cc.status()) == ("connected", "a", {"leader": "a"})
+    assert (cc.state, cc.leader, await cc.status()) == ("CONNECTED", "a", {"leader": "a"})
     await cc.close()
     listener.close()
     await cc.open()
 
-    assert heard == ["connected", "closed"]
+    assert heard == ["CONNECTED", "CLOSED"]

@@ -20,13 +20,16 @@ from copycat.errors import (
 )
 from copycat.handle import Copycat
 from copycat.io.serializer import Serializer
+from copycat.raft.client.states import ClientState
 from copycat.raft.machine.executor import Ended, Executor, Outcome, Registered, Results
 from copycat.raft.machine.host import Clockwork
 from copycat.raft.protocol.entries import REGISTER, BlockKind, End, ItemKind, pack_item, pack_types
 from copycat.raft.protocol.operations import ConsistencyLevel, Failure
 from copycat.raft.protocol.wire import (
+    decode_events,
     decode_operations,
     decode_results,
+    encode_events,
     encode_msgpack,
     encode_operations,
     encode_results,
@@ -88,6 +91,7 @@ class Replicas:
         self.blocks: list[Block] = []
         self.time = 1_000
         self.nonces = 0
+        self.clients: dict[int, LocalClient] = {}  # by session
         self.append(ItemKind.TYPES, 0, 0, 0, 1, pack_types(self.replicas[0].manager.types))
 
     def append(self, kind: ItemKind, session: int, sequence: int, ack: int, count: int, blob: bytes) -> Outcome:
@@ -99,6 +103,11 @@ class Replicas:
         first = outcomes[0]
         if not isinstance(first[0] if first else None, Registered):  # a session is equal to itself only
             assert all(each == first for each in outcomes)
+        published = [replica.executor.take_published() for replica in self.replicas]
+        assert all(each == published[0] for each in published)
+        for each in published[0]:
+            if each in self.clients:
+                self.clients[each].deliver()
         return first[0] if first else Ended(0, End.UNKNOWN)
 
     def advance(self, seconds: float) -> None:
@@ -136,18 +145,80 @@ class LocalClient:
         self.sequence = 0
         self.calls: list[dict[str, Any]] = []
         self.listeners: Listeners[Any] = Listeners("state")
-        self.state: object = "closed"
+        self.losses: Listeners[str] = Listeners("losses")
+        self.recoveries: Listeners[int] = Listeners("recoveries")
+        self.handlers: dict[tuple[int, int], Callable[[int, int, list[Any]], object]] = {}
+        self.event_index = 0  # of the last event delivered
+        self.state: object = ClientState.CLOSED
         self.leader: str | None = None
 
     async def open(self) -> None:
+        self._register()
+        self._become(ClientState.CONNECTED, "a")
+
+    def _register(self) -> None:
         self.session = self.replicas.register()
-        self._become("connected", "a")
+        self.sequence = self.event_index = 0
+        self.replicas.clients[self.session] = self
 
     async def close(self) -> None:
         if self.session:
             self.replicas.end(self.session)
+            self.losses.notify("the client was closed")
         self.session = 0
-        self._become("closed", None)
+        self._become(ClientState.CLOSED, None)
+
+    # -- events, and what can happen to a session ----------------------------------------------------------------------
+
+    def listen(self, target: int, instance: int, handler: Callable[[int, int, list[Any]], object]) -> None:
+        self.handlers[target, instance] = handler
+
+    def unlisten(self, target: int, instance: int) -> None:
+        self.handlers.pop((target, instance), None)
+
+    def on_loss(self, callback: Callable[[str], object]) -> Listener[str]:
+        return self.losses.add(callback)
+
+    def on_recovery(self, callback: Callable[[int], object]) -> Listener[int]:
+        return self.recoveries.add(callback)
+
+    def deliver(self) -> None:
+        """What was published to the session leaves for its handles, behind whatever the loop has to do already."""
+        session = self.replicas.replicas[0].executor.sessions.get(self.session)
+        if session is None or session.events is None:
+            return
+        batches = session.events.after(self.event_index, 1 << 40)
+        self.event_index = session.event_index
+        frame = encode_events(self.session, 0, batches)
+        asyncio.get_running_loop().call_soon(self._dispatch, decode_events(frame))
+
+    def _dispatch(self, batches: list[list[Any]]) -> None:
+        for index, *events in batches:
+            for target, instance, event_id, *arguments in events:
+                handler = self.handlers.get((target, instance))
+                if handler is not None:
+                    handler(index, event_id, arguments)
+
+    def suspend(self) -> None:
+        """Lose contact: the session may live or not."""
+        self._become(ClientState.SUSPENDED, None)
+
+    def resume(self) -> None:
+        """Find that the session lives."""
+        self._become(ClientState.CONNECTED, "a")
+
+    def lose(self) -> None:
+        """Count the session as lost by one's own clock; it may live on, for all this client knows."""
+        self.losses.notify("no contact with a majority for 4.8 s of a 5 s session")
+
+    def expire(self) -> None:
+        """The cluster ends the session; another begins in its place."""
+        self.replicas.end(self.session, expired=True)
+        self.losses.notify("the session ended: expired")
+        self._become(ClientState.EXPIRED, "a")
+        self._register()
+        self.recoveries.notify(self.session)
+        self._become(ClientState.CONNECTED, "a")
 
     async def status(self) -> dict[str, Any]:
         return {"leader": self.leader}
@@ -155,7 +226,7 @@ class LocalClient:
     def on_state_change(self, callback: Callable[[Any], object]) -> Listener[Any]:
         return self.listeners.add(callback)
 
-    def _become(self, state: str, leader: str | None) -> None:
+    def _become(self, state: ClientState, leader: str | None) -> None:
         self.state, self.leader = state, leader
         self.listeners.notify(state)
 

@@ -70,7 +70,7 @@ async def test_what_the_state_machine_raises_is_raised_where_it_is_awaited(cc: C
 async def test_repr_names_path_state_and_leader(cc: Copycat) -> None:
     counter = await cc.create("a", Counter)
 
-    assert repr(counter) == "<Counter 'a' connected leader=a>"
+    assert repr(counter) == "<Counter 'a' CONNECTED leader=a>"
     await cc.close()
     assert repr(counter) == "<Counter 'a' closed leader=None>"
     await counter.close()

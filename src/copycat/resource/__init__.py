@@ -8,12 +8,14 @@ programs: `Resource`. Both: `Command` and `Query` classes, or plain operation id
 from copycat.raft.protocol.operations import Command, ConsistencyLevel, Operation, PersistenceMode, Query
 from copycat.raft.protocol.state_machine import Commit, Executor, Scheduled, Session, StateMachine
 from copycat.resource.resource import Resource, ResourceContext, Timeout
+from copycat.resource.subscription import OnGap, Subscription
 
 __all__ = [
     "Command",
     "Commit",
     "ConsistencyLevel",
     "Executor",
+    "OnGap",
     "Operation",
     "PersistenceMode",
     "Query",
@@ -22,5 +24,6 @@ __all__ = [
     "Scheduled",
     "Session",
     "StateMachine",
+    "Subscription",
     "Timeout",
 ]

@@ -24,6 +24,10 @@ from copycat.raft.protocol.operations import ConsistencyLevel, Operation, Query
 from copycat.raft.protocol.state_machine import StateMachine
 from copycat.raft.protocol.typed import TypedOperations
 from copycat.resource.operations import CATALOG, DELETE
+from copycat.resource.subscription import Subscription
+from copycat.util.listeners import Listener
+
+EventHandler = Callable[[int, int, list[Any]], object]
 
 R = TypeVar("R")
 T = TypeVar("T", bound="Resource")
@@ -60,6 +64,18 @@ class Submitter(Protocol):
         what: str = "",
     ) -> Future[R]: ...
 
+    def listen(self, target: int, instance: int, handler: EventHandler) -> None:
+        """Call `handler(index, event id, arguments)` for every event published to this instance."""
+
+    def unlisten(self, target: int, instance: int) -> None:
+        """Call the handler no more."""
+
+    def on_loss(self, callback: Callable[[str], object]) -> Listener[str]:
+        """Hear when what rests on the session must be given up, and why."""
+
+    def on_recovery(self, callback: Callable[[int], object]) -> Listener[int]:
+        """Hear when another session has begun in the place of a lost one."""
+
     @property
     def state(self) -> object:
         """How the session stands: connected, suspended, expired, closed."""
@@ -73,7 +89,7 @@ class Submitter(Protocol):
 class ResourceContext:
     """What a handle stands on. Made by `Copycat.create` and `Copycat.get`; resources pass it on to `Resource`.
 
-    instance: which of the process's handles this is; two handles are two participants.
+    instance: which of the process's handles this is; two handles are two participants. new_instance: draws another.
     type_arguments: `(str, User)` of `DistributedMap[str, User]`; empty for a bare class.
     consistency: of queries that name none; None leaves it to the query.
     timeout: in seconds, of calls that name none; None waits for ever.
@@ -84,6 +100,7 @@ class ResourceContext:
     path: str
     resource_id: int
     instance: int
+    new_instance: Callable[[], int]
     type_arguments: tuple[Any, ...] = ()
     consistency: ConsistencyLevel | None = None
     timeout: float | None = 30.0
@@ -125,6 +142,8 @@ class Resource:
         self._submit_command = context.client.command
         self._submit_query = context.client.query
         self._closed = False
+        self._events: dict[int, Callable[..., object]] = {}
+        self._subscriptions: list[Subscription[Any]] = []
         self._names = _CallNames(context.path)
         self._typed = TypedOperations(context.serializer, f"{type(self).__name__} {context.path!r}")
 
@@ -149,18 +168,21 @@ class Resource:
         return self._context.type_arguments
 
     def with_consistency(self, consistency: ConsistencyLevel) -> Self:
-        """This handle once more, for queries that have this level unless they name another; closed on its own.
+        """Another handle, for queries that have this level unless they name another. It is a participant of its own.
 
         Raises ConfigurationError for what is no level.
         """
-        return type(self)(replace(self._context, consistency=check_level(consistency)))
+        return self._another(consistency=check_level(consistency))
 
     def with_timeout(self, timeout: float | None) -> Self:
-        """This handle once more, for calls that give up after `timeout` seconds unless they say otherwise; None: never.
+        """Another handle, for calls that give up after `timeout` seconds unless they say otherwise; None: never.
 
-        Closed on its own.
+        It is a participant of its own.
         """
-        return type(self)(replace(self._context, timeout=timeout))
+        return self._another(timeout=timeout)
+
+    def _another(self, **changes: Any) -> Self:
+        return type(self)(replace(self._context, instance=self._context.new_instance(), **changes))
 
     def delete(self, *, timeout: Timeout = ...) -> Future[bool]:
         """Delete the resource and its state, everywhere. False if that had happened already.
@@ -181,8 +203,12 @@ class Resource:
         )
 
     async def close(self) -> None:
-        """Let go of this handle; idempotent. The resource stays. Calls through the handle raise ClosedError."""
+        """Let go of this handle and close its listeners; idempotent. The resource stays. Calls raise ClosedError."""
+        for subscription in self._subscriptions:
+            await subscription.close()
         self._closed = True
+        if self._events:
+            self._context.client.unlisten(self._target, self._instance)
 
     # -- for authors of resources ------------------------------------------------------------------------------------
 
@@ -241,6 +267,44 @@ class Resource:
             decode=decode,
             what=self._names[what],
         )
+
+    def on_event(self, event_id: int, handler: Callable[..., object]) -> None:
+        """Call `handler(index, *arguments)` for every event with this id published to this handle, in order, once.
+
+        The state machine publishes to the session and the instance of a commit: with `Executor.publish`. `index` is
+        the event's place in the log. A handler is plain; it returns before later events and answers are seen. See
+        `Subscription` for listeners of whoever uses the resource.
+        """
+        if not self._events:
+            self._context.client.listen(self._target, self._instance, self._dispatch)
+        self._events[event_id] = handler
+
+    def subscription(
+        self, what: str, listen: Callable[[], Future[Any]], unlisten: Callable[[], Future[Any]]
+    ) -> Subscription[Any]:
+        """Listeners of whoever uses this handle, closed with it.
+
+        what: names them in messages, such as "messages". listen, unlisten: start the commands that register this handle
+        with the state machine, and deregister it.
+        """
+        made: Subscription[Any] = Subscription(self._names[what], listen, unlisten, self._context.client.on_recovery)
+        self._subscriptions.append(made)
+        return made
+
+    def _dispatch(self, index: int, event_id: int, arguments: list[Any]) -> None:
+        handler = self._events.get(event_id)
+        if handler is not None:
+            handler(index, *arguments)
+
+    @property
+    def session(self) -> Submitter:
+        """The session behind this handle: `state`, `leader`, `on_loss`, `on_recovery`."""
+        return self._context.client
+
+    @property
+    def is_closed(self) -> bool:
+        """True from the call of `close()` on."""
+        return self._closed
 
     def submit(
         self, operation: Operation[R], *, consistency: ConsistencyLevel | None = None, timeout: Timeout = ...

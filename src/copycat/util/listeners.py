@@ -50,10 +50,18 @@ class Listeners(Generic[T]):
     """The callbacks of one kind of event, in the order they were added. Not thread-safe.
 
     `tasks` owns what coroutine callbacks do; None gives the listeners an owner of their own, ended by `close()`.
+    `on_close` is called with every listener that was closed, after it.
     """
 
-    def __init__(self, name: str = "listeners", *, tasks: TaskOwner | None = None) -> None:
+    def __init__(
+        self,
+        name: str = "listeners",
+        *,
+        tasks: TaskOwner | None = None,
+        on_close: Callable[[Listener[T]], object] | None = None,
+    ) -> None:
         self.name = name
+        self._on_close = on_close
         self._own_tasks = TaskOwner(name) if tasks is None else None
         self._tasks = tasks if tasks is not None else self._own_tasks
         self._listeners: dict[Listener[T], None] = {}  # a dict is an ordered set
@@ -96,3 +104,5 @@ class Listeners(Generic[T]):
 
     def _remove(self, listener: Listener[T]) -> None:
         self._listeners.pop(listener, None)
+        if self._on_close is not None:
+            self._on_close(listener)
