@@ -154,7 +154,7 @@ async def test_a_copycat_is_opened_by_with_or_by_await(replicas: Replicas) -> No
     async with Copycat(LocalClient(replicas)) as cc:
         assert repr(cc) == "<Copycat CONNECTED leader=a>"
         counter = await cc.create("a", Counter)
-    assert repr(cc) == "<Copycat closed leader=None>"
+    assert repr(cc) == "<Copycat CLOSED leader=None>"
     with pytest.raises(ClosedError):
         counter.total()
 

@@ -5,12 +5,16 @@
     │   ├── NoLeaderError
     │   ├── ConnectError          (also ConnectionError)
     │   ├── QueryTimeoutError     (also TimeoutError)
-    │   └── OverloadedError
+    │   ├── OverloadedError
+    │   └── LockTimeoutError      (also TimeoutError)
     ├── IndeterminateError        it may or may not have happened; look before repeating
     │   └── CommandTimeoutError   (also TimeoutError)
     ├── SessionError              start over: the session is gone
     │   ├── SessionExpiredError
-    │   └── ClosedError
+    │   ├── ClosedError
+    │   └── LostError
+    │       ├── LockLostError
+    │       └── LeadershipLostError
     ├── UsageError                fix my code or my configuration
     │   ├── ConfigurationError    (also ValueError)
     │   ├── SerializationError    (also TypeError)
@@ -21,6 +25,7 @@
     │   │   ├── UnknownResourceError (also LookupError)
     │   │   ├── ResourceTypeError    (also TypeError)
     │   │   └── UnknownResourceTypeError
+    │   ├── NotHeldError
     │   ├── ForkedError
     │   └── ThreadError
     ├── ApplicationError          the state machine raised; the command was applied with that result
@@ -85,6 +90,10 @@ class OverloadedError(RetryableError):
     """Refused before it was appended, because a limit on work in flight was reached."""
 
 
+class LockTimeoutError(RetryableError, TimeoutError):
+    """The lock was not granted in time. The request was withdrawn, so nothing is held for it."""
+
+
 class IndeterminateError(CopycatError):
     """The command was sent and its outcome cannot be known: read before repeating."""
 
@@ -112,6 +121,24 @@ class SessionExpiredError(SessionError):
 
 class ClosedError(SessionError, RuntimeError):
     """Used before `open()` or after `close()`."""
+
+
+class LostError(SessionError):
+    """What was held ended with its session, or may have: another may hold it now. `token` is what it was held by."""
+
+    default_outcome = Outcome.UNKNOWN
+
+    def __init__(self, message: str = "", *, token: int = 0) -> None:
+        super().__init__(message)
+        self.token = token
+
+
+class LockLostError(LostError):
+    """The lock is held no longer; what its holder did last may have happened after another was granted it."""
+
+
+class LeadershipLostError(LostError):
+    """The leadership is over; what the leader did last may have happened after another was elected."""
 
 
 class UsageError(CopycatError):
@@ -159,6 +186,10 @@ class ResourceTypeError(ResourceError, TypeError):
 
 class UnknownResourceTypeError(ResourceError):
     """A server does not allow this resource type."""
+
+
+class NotHeldError(UsageError, RuntimeError):
+    """A lock or a leadership was to be given up by a handle that does not have it."""
 
 
 class ForkedError(UsageError, RuntimeError):

@@ -214,7 +214,6 @@ class Copycat:
             path=path,
             resource_id=entry[0],
             instance=next(self._instances),
-            new_instance=self._instances.__next__,
             type_arguments=arguments,
             consistency=None if consistency is None else check_level(consistency),
             timeout=self._timeout,

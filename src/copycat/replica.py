@@ -4,7 +4,8 @@ import random
 from collections.abc import Coroutine, Iterable, Sequence
 from typing import Any, TypeVar
 
-from copycat.collections.map import DistributedMap
+from copycat.collections import DistributedMap
+from copycat.coordination import DistributedLeaderElection, DistributedLock, DistributedTopic
 from copycat.handle import SESSION_TIMEOUT_SECONDS, TIMEOUT_SECONDS, Copycat
 from copycat.io.serializer import Serializer
 from copycat.io.storage.storage import Storage
@@ -27,7 +28,7 @@ from copycat.util.loop_thread import LoopThread
 
 T = TypeVar("T")
 
-SHIPPED: tuple[Any, ...] = (DistributedMap,)
+SHIPPED: tuple[Any, ...] = (DistributedLeaderElection, DistributedLock, DistributedMap, DistributedTopic)
 """The resources every server allows."""
 
 OWN_DOOR = Member("own", "local", 1)

@@ -20,7 +20,7 @@ from copycat.errors import (
 )
 from copycat.handle import Copycat
 from copycat.io.serializer import Serializer
-from copycat.raft.client.states import ClientState
+from copycat.raft.client.states import ClientState, Loss
 from copycat.raft.machine.executor import Ended, Executor, Outcome, Registered, Results
 from copycat.raft.machine.host import Clockwork
 from copycat.raft.protocol.entries import REGISTER, BlockKind, End, ItemKind, pack_item, pack_types
@@ -145,10 +145,11 @@ class LocalClient:
         self.sequence = 0
         self.calls: list[dict[str, Any]] = []
         self.listeners: Listeners[Any] = Listeners("state")
-        self.losses: Listeners[str] = Listeners("losses")
+        self.losses: Listeners[Loss] = Listeners("losses")
         self.recoveries: Listeners[int] = Listeners("recoveries")
         self.handlers: dict[tuple[int, int], Callable[[int, int, list[Any]], object]] = {}
         self.event_index = 0  # of the last event delivered
+        self._is_lost = False
         self.state: object = ClientState.CLOSED
         self.leader: str | None = None
 
@@ -157,6 +158,7 @@ class LocalClient:
         self._become(ClientState.CONNECTED, "a")
 
     def _register(self) -> None:
+        self._is_lost = False
         self.session = self.replicas.register()
         self.sequence = self.event_index = 0
         self.replicas.clients[self.session] = self
@@ -164,7 +166,7 @@ class LocalClient:
     async def close(self) -> None:
         if self.session:
             self.replicas.end(self.session)
-            self.losses.notify("the client was closed")
+            self.losses.notify(Loss("the client was closed", is_over=True))
         self.session = 0
         self._become(ClientState.CLOSED, None)
 
@@ -176,7 +178,7 @@ class LocalClient:
     def unlisten(self, target: int, instance: int) -> None:
         self.handlers.pop((target, instance), None)
 
-    def on_loss(self, callback: Callable[[str], object]) -> Listener[str]:
+    def on_loss(self, callback: Callable[[Loss], object]) -> Listener[Loss]:
         return self.losses.add(callback)
 
     def on_recovery(self, callback: Callable[[int], object]) -> Listener[int]:
@@ -199,22 +201,32 @@ class LocalClient:
                 if handler is not None:
                     handler(index, event_id, arguments)
 
+    @property
+    def is_connected(self) -> bool:
+        return self.state is ClientState.CONNECTED
+
+    @property
+    def is_lost(self) -> bool:
+        return self._is_lost or not self.session
+
     def suspend(self) -> None:
         """Lose contact: the session may live or not."""
         self._become(ClientState.SUSPENDED, None)
 
     def resume(self) -> None:
         """Find that the session lives."""
+        self._is_lost = False
         self._become(ClientState.CONNECTED, "a")
 
     def lose(self) -> None:
         """Count the session as lost by one's own clock; it may live on, for all this client knows."""
-        self.losses.notify("no contact with a majority for 4.8 s of a 5 s session")
+        self._is_lost = True
+        self.losses.notify(Loss("no contact with a majority for 4.8 s of a 5 s session", is_over=False))
 
     def expire(self) -> None:
         """The cluster ends the session; another begins in its place."""
         self.replicas.end(self.session, expired=True)
-        self.losses.notify("the session ended: expired")
+        self.losses.notify(Loss("the session ended: expired", is_over=True))
         self._become(ClientState.EXPIRED, "a")
         self._register()
         self.recoveries.notify(self.session)

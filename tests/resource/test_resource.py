@@ -72,7 +72,7 @@ async def test_repr_names_path_state_and_leader(cc: Copycat) -> None:
 
     assert repr(counter) == "<Counter 'a' CONNECTED leader=a>"
     await cc.close()
-    assert repr(counter) == "<Counter 'a' closed leader=None>"
+    assert repr(counter) == "<Counter 'a' CLOSED leader=None>"
     await counter.close()
     assert repr(counter) == "<Counter 'a' closed>"
 

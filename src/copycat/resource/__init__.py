@@ -5,6 +5,8 @@ ones are made from nothing else. On the servers: `StateMachine`, `Executor`, `Co
 programs: `Resource`. Both: `Command` and `Query` classes, or plain operation ids.
 """
 
+from copycat.raft.client.future import CopycatFuture
+from copycat.raft.client.states import Loss
 from copycat.raft.protocol.operations import Command, ConsistencyLevel, Operation, PersistenceMode, Query
 from copycat.raft.protocol.state_machine import Commit, Executor, Scheduled, Session, StateMachine
 from copycat.resource.resource import Resource, ResourceContext, Timeout
@@ -14,7 +16,9 @@ __all__ = [
     "Command",
     "Commit",
     "ConsistencyLevel",
+    "CopycatFuture",
     "Executor",
+    "Loss",
     "OnGap",
     "Operation",
     "PersistenceMode",

@@ -14,12 +14,14 @@ Source: protocol §7.2, §7.4.
 
 from asyncio import Future
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from types import EllipsisType
 from typing import Any, ClassVar, Protocol, Self, TypeVar, cast, get_args, get_origin
 
 from copycat.errors import ClosedError, ConfigurationError, Outcome, ResourceTypeError
 from copycat.io.serializer import Serializer
+from copycat.raft.client.states import Loss
 from copycat.raft.protocol.operations import ConsistencyLevel, Operation, Query
 from copycat.raft.protocol.state_machine import StateMachine
 from copycat.raft.protocol.typed import TypedOperations
@@ -70,7 +72,7 @@ class Submitter(Protocol):
     def unlisten(self, target: int, instance: int) -> None:
         """Call the handler no more."""
 
-    def on_loss(self, callback: Callable[[str], object]) -> Listener[str]:
+    def on_loss(self, callback: Callable[[Loss], object]) -> Listener[Loss]:
         """Hear when what rests on the session must be given up, and why."""
 
     def on_recovery(self, callback: Callable[[int], object]) -> Listener[int]:
@@ -81,6 +83,14 @@ class Submitter(Protocol):
         """How the session stands: connected, suspended, expired, closed."""
 
     @property
+    def is_connected(self) -> bool:
+        """Whether the servers are known to know that the session lives."""
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether what rests on the session must be given up, for now at least."""
+
+    @property
     def leader(self) -> str | None:
         """The id of the leader last heard of."""
 
@@ -89,7 +99,7 @@ class Submitter(Protocol):
 class ResourceContext:
     """What a handle stands on. Made by `Copycat.create` and `Copycat.get`; resources pass it on to `Resource`.
 
-    instance: which of the process's handles this is; two handles are two participants. new_instance: draws another.
+    instance: which of the process's handles this is; two handles are two participants.
     type_arguments: `(str, User)` of `DistributedMap[str, User]`; empty for a bare class.
     consistency: of queries that name none; None leaves it to the query.
     timeout: in seconds, of calls that name none; None waits for ever.
@@ -100,7 +110,6 @@ class ResourceContext:
     path: str
     resource_id: int
     instance: int
-    new_instance: Callable[[], int]
     type_arguments: tuple[Any, ...] = ()
     consistency: ConsistencyLevel | None = None
     timeout: float | None = 30.0
@@ -142,6 +151,7 @@ class Resource:
         self._submit_command = context.client.command
         self._submit_query = context.client.query
         self._closed = False
+        self._is_twin = False
         self._events: dict[int, Callable[..., object]] = {}
         self._subscriptions: list[Subscription[Any]] = []
         self._names = _CallNames(context.path)
@@ -168,21 +178,28 @@ class Resource:
         return self._context.type_arguments
 
     def with_consistency(self, consistency: ConsistencyLevel) -> Self:
-        """Another handle, for queries that have this level unless they name another. It is a participant of its own.
+        """This handle once more, for queries that have this level unless they name another.
+
+        The same participant, with the same listeners, which are closed with the first; otherwise closed on its own.
 
         Raises ConfigurationError for what is no level.
         """
-        return self._another(consistency=check_level(consistency))
+        level = check_level(consistency)
+        return self._once_more(_level=level, _context=replace(self._context, consistency=level))
 
     def with_timeout(self, timeout: float | None) -> Self:
-        """Another handle, for calls that give up after `timeout` seconds unless they say otherwise; None: never.
+        """This handle once more, for calls that give up after `timeout` seconds unless they say otherwise; None: never.
 
-        It is a participant of its own.
+        The same participant, with the same listeners, which are closed with the first; otherwise closed on its own.
         """
-        return self._another(timeout=timeout)
+        return self._once_more(_timeout=timeout)
 
-    def _another(self, **changes: Any) -> Self:
-        return type(self)(replace(self._context, instance=self._context.new_instance(), **changes))
+    def _once_more(self, **changes: Any) -> Self:
+        """A copy that shares with this handle whatever is not a plain value."""
+        twin = copy(self)
+        twin._is_twin = True
+        vars(twin).update(changes)
+        return twin
 
     def delete(self, *, timeout: Timeout = ...) -> Future[bool]:
         """Delete the resource and its state, everywhere. False if that had happened already.
@@ -204,11 +221,11 @@ class Resource:
 
     async def close(self) -> None:
         """Let go of this handle and close its listeners; idempotent. The resource stays. Calls raise ClosedError."""
-        for subscription in self._subscriptions:
-            await subscription.close()
-        self._closed = True
-        if self._events:
+        if not self._is_twin:
+            for subscription in self._subscriptions:
+                await subscription.close()
             self._context.client.unlisten(self._target, self._instance)
+        self._closed = True
 
     # -- for authors of resources ------------------------------------------------------------------------------------
 
@@ -300,6 +317,11 @@ class Resource:
     def session(self) -> Submitter:
         """The session behind this handle: `state`, `leader`, `on_loss`, `on_recovery`."""
         return self._context.client
+
+    @property
+    def default_timeout(self) -> float | None:
+        """Seconds until calls that name no time give up; None: never."""
+        return self._timeout
 
     @property
     def is_closed(self) -> bool:

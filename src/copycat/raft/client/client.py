@@ -26,7 +26,7 @@ from copycat.raft.client.encoding import encode_operation
 from copycat.raft.client.engine import ClientEngine, EventHandler
 from copycat.raft.client.future import CopycatFuture
 from copycat.raft.client.inquiry import ask_status
-from copycat.raft.client.states import ClientState, Recovery
+from copycat.raft.client.states import ClientState, Loss, Recovery
 from copycat.raft.client.submitter import Submitter
 from copycat.raft.protocol.members import Member, parse_members
 from copycat.raft.protocol.operations import ConsistencyLevel, Operation, Query
@@ -84,7 +84,7 @@ class RaftClient(Buildable):
         self._given_transport = transport
         self._random = random if random is not None else random_module.SystemRandom()
         self._listeners: Listeners[ClientState] = Listeners("client states")
-        self._loss_listeners: Listeners[str] = Listeners("session losses")
+        self._loss_listeners: Listeners[Loss] = Listeners("session losses")
         self._recovery_listeners: Listeners[int] = Listeners("session recoveries")
         self._engine: ClientEngine | None = None
         self._submitter: Submitter
@@ -309,14 +309,19 @@ class RaftClient(Buildable):
         """Call `callback` with every new state, on the loop that opened this. Closing the listener ends that."""
         return self._listeners.add(callback)
 
-    def on_loss(self, callback: Callable[[str], object]) -> Listener[str]:
-        """Call `callback` with the reason whenever what rests on the session must be given up.
+    def on_loss(self, callback: Callable[[Loss], object]) -> Listener[Loss]:
+        """Call `callback` whenever what rests on the session must be given up.
 
-        That is when the cluster has ended it, or the client was closed; or earlier: when nothing this client sent in
-        the last session timeout, less a twentieth, is known to have arrived, for then the cluster may have ended it.
-        Should the session prove alive after that, nothing is called.
+        That is when nothing this client sent in the last session timeout, less a twentieth, is known to have arrived,
+        for then the cluster may have ended the session; and when it has ended it, or the client was closed. Should the
+        session prove alive after the first, nothing is called.
         """
         return self._loss_listeners.add(callback)
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether what rests on the session must be given up, for now at least: see `on_loss`."""
+        return self._engine is None or self._engine.is_lost
 
     def on_recovery(self, callback: Callable[[int], object]) -> Listener[int]:
         """Call `callback` with the new session's number when one has begun in the place of one the cluster ended."""
@@ -336,6 +341,11 @@ class RaftClient(Buildable):
         """Call the handler no more. Harmless when repeated."""
         if self._engine is not None:
             self._engine.handlers.pop((target, instance), None)
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether the servers are known to know that the session lives."""
+        return self.state is ClientState.CONNECTED
 
     @property
     def session_id(self) -> int:

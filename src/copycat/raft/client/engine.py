@@ -28,7 +28,7 @@ from copycat.raft.client.outcomes import (
     Resolved,
 )
 from copycat.raft.client.session import ClientSession
-from copycat.raft.client.states import ClientState, Recovery
+from copycat.raft.client.states import ClientState, Loss, Recovery
 from copycat.raft.client.submitter import Submitter
 from copycat.util.tasks import TaskOwner
 
@@ -46,8 +46,8 @@ class ClientEngine:
 
     addresses: where servers may be found. discover: learn more of them from those that answer.
     on_state: called with every new state. on_stopped: called once, when no more operations are taken.
-    on_loss: called with the reason when the session, and all that rests on it, must be counted as lost: because the
-        cluster ended it, or because by this client's own clock it may have. on_recovery: another session has begun.
+    on_loss: called when the session, and all that rests on it, must be counted as lost: because by this client's own
+        clock the cluster may have ended it; and when it is known to have ended. on_recovery: another has begun.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class ClientEngine:
         random: random_module.Random,
         on_state: Callable[[ClientState], object],
         on_stopped: Callable[[], object],
-        on_loss: Callable[[str], object],
+        on_loss: Callable[[Loss], object],
         on_recovery: Callable[[int], object],
     ) -> None:
         self.state = ClientState.CLOSED
@@ -225,14 +225,15 @@ class ClientEngine:
                 except Exception as error:
                     _log.exception("an event of resource %s could not be delivered: %r", target, error)
 
-    def _lose(self, why: str) -> None:
-        if not self._is_lost:
-            self._is_lost = True
-            self._on_loss(why)
+    @property
+    def is_lost(self) -> bool:
+        """Whether the session, by this client's own clock, may have ended."""
+        return not self.session.id or self._is_lost or self._loop.time() >= self.session.keep_alive.lost_at
 
     def _on_ended(self, ended: Ended) -> None:
         self.submitter.end(ended)
-        self._lose(f"the session ended: {ended.why}")
+        self._is_lost = True
+        self._on_loss(Loss(f"the session ended: {ended.why}", is_over=True))
         if self.session.is_leaving:
             if not self._ended.done():
                 self._ended.set_result(None)
@@ -282,7 +283,9 @@ class ClientEngine:
         self._timer, self._timer_at = None, inf
         if self.session.id and not self._is_lost and now >= self.session.keep_alive.lost_at:
             silence = now - self.session.keep_alive.confirmed_at
-            self._lose(f"no contact with a majority for {silence:.1f} s of a {self._timeout:g} s session")
+            self._is_lost = True
+            why = f"no contact with a majority for {silence:.1f} s of a {self._timeout:g} s session"
+            self._on_loss(Loss(why, is_over=False))
         if now >= self.submitter.due:
             self.submitter.expire(now)
         if not self.session.is_waiting:

@@ -1,5 +1,6 @@
 """How a client's session stands, and what is to happen when it is lost."""
 
+from dataclasses import dataclass
 from enum import StrEnum
 
 
@@ -12,6 +13,17 @@ class ClientState(StrEnum):
     SUSPENDED = "SUSPENDED"
     EXPIRED = "EXPIRED"
     CLOSED = "CLOSED"
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """What rests on a session must be given up: `why`; `is_over` tells whether the session is known to have ended.
+
+    False when it may have, by the client's own clock. It may then prove alive; another loss follows if it does not.
+    """
+
+    why: str
+    is_over: bool
 
 
 class Recovery(StrEnum):

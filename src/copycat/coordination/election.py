@@ -1,0 +1,236 @@
+"""DistributedLeaderElection: one of those who stand for it leads, and knows when it no longer does.
+
+Who stands is in line on the servers, in log order; see `line`, and `claims` for what happens when a leader is lost.
+
+Source: protocol §5.6; ARCHITECTURE.md "First-class resources".
+"""
+
+import asyncio
+import logging
+from asyncio import Future
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+from copycat.coordination.claims import Claimant, ClaimFuture, Grant, Holding
+from copycat.coordination.line import HOLDS, TOKEN, ClaimMachine
+from copycat.errors import ClosedError, LeadershipLostError, NotHeldError, SessionExpiredError
+from copycat.resource import ConsistencyLevel, CopycatFuture, ResourceContext, Timeout
+from copycat.util.listeners import Listener, Listeners
+
+_log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+class ElectionMachine(ClaimMachine, name="copycat.election", version=1):
+    """The election on a server."""
+
+
+class Term(Grant):
+    """A leadership: `epoch`, `in_doubt`, `lost`, `check()`."""
+
+    @property
+    def epoch(self) -> int:
+        """Grows from leader to leader: whoever keeps the highest it was shown can refuse an earlier leader."""
+        return self.token
+
+
+class DistributedLeaderElection(Claimant, machine=ElectionMachine):
+    """An election shared by path. `await cc.create("scheduler", DistributedLeaderElection)`.
+
+        async def lead(term: Term) -> None:  # cancelled when the leadership is lost
+            while True:
+                await report(fence=term.epoch)
+                await asyncio.sleep(60)
+
+        await election.run(lead)
+
+    Whoever stands is in line, in the order of standing; the first leads. It leads until it resigns, closes its listener
+    or handle, or its session ends; then the next in line is elected. A leader that was cut off counts its leadership as
+    lost before another can be elected. One that was stopped may wake up after that: pass the epoch on with what you
+    write, and let the store refuse an older one.
+
+    Calls raise at once ClosedError after `close()`. Futures raise what `Resource` says.
+    """
+
+    thing = "leadership"
+    lost_error_type = LeadershipLostError
+    grant_type = Term
+
+    def __init__(self, context: ResourceContext) -> None:
+        super().__init__(context)
+        self._candidacy = _Candidacy(self)
+
+    # -- standing ------------------------------------------------------------------------------------------------------
+
+    async def run(self, function: Callable[[Term], Awaitable[T]]) -> T:
+        """Stand, and run `function(term)` whenever elected, until it returns or raises; then resign.
+
+        When the leadership is lost the function is cancelled, and this stands again. What it returns or raises is
+        returned or raised here. Cancelling this resigns. Raises ClosedError when the handle or the session is closed.
+        """
+        while True:
+            scope = self.lead()
+            term: Term | None = None
+            results: list[T] = []
+            try:
+                async with scope as term:
+                    results.append(await function(term))
+            except LeadershipLostError:
+                if term is None or not term.lost:
+                    raise  # the function's, of another election
+                _log.info("%r: leadership of epoch %d was lost: %s", self.path, term.epoch, term.why_lost)
+            except SessionExpiredError:
+                if term is not None:
+                    raise  # the function's
+                _log.info("%r: the session ended while standing; standing again with the next one", self.path)
+            if results and not scope.is_cancelled:
+                return results[0]
+
+    def lead(self, *, timeout: float | None = None) -> Holding:
+        """A scope in which this handle leads: `async with election.lead() as term`, where `term` is a Term.
+
+        Entering waits to be elected, at most `timeout` seconds; None: for ever; LockTimeoutError when they are over.
+        When the leadership is lost the body is cancelled, and LeadershipLostError is raised. Leaving resigns.
+        """
+        return Holding(self, lambda: self.claim("lead", timeout, lambda term: term))
+
+    def on_election(
+        self, callback: Callable[[int], object], *, on_lost: Callable[[int], object] | None = None
+    ) -> CopycatFuture[Listener[int]]:
+        """Stand for as long as the listener is open; call `callback(epoch)` whenever elected.
+
+        on_lost: called with the epoch when that leadership is lost. Whatever a listener does rests on its own: `run`
+        and `lead` stop what they started when the leadership ends.
+
+        The result is the Listener, when this stands. The first listener of a handle stands, and closing the last one
+        resigns; others are local. A session that was lost took the candidacy with it: the next one stands again.
+        """
+        return self._candidacy.add(callback, on_lost)
+
+    def resign(self, epoch: int | None = None) -> Future[bool]:
+        """Let the next in line lead; this handle's listeners go to the end of the line. The result is whether it led.
+
+        epoch: only that leadership; None: whichever this handle has. Raises at once NotHeldError when it has none.
+        """
+        term = next((grant for grant in self._grants.values() if epoch in (None, grant.token)), None)
+        if term is None:
+            which = f" in epoch {epoch}" if epoch is not None else ""
+            raise NotHeldError(f"election {self.path!r}: this handle does not lead{which}, so it cannot resign")
+        resigned = self.release(term, "resign")
+        self._candidacy.resigned(term)
+        return resigned
+
+    # -- asking --------------------------------------------------------------------------------------------------------
+
+    def is_leader(self, epoch: int, *, timeout: Timeout = ...) -> Future[bool]:
+        """Whether this session leads in that very epoch; always linearizable."""
+        level = ConsistencyLevel.LINEARIZABLE
+        return self.query(HOLDS, epoch, consistency=level, timeout=timeout, what="is_leader")
+
+    def epoch(self, *, consistency: ConsistencyLevel | None = None, timeout: Timeout = ...) -> Future[int]:
+        """The epoch of whoever leads; 0 while nobody does."""
+        return self.query(TOKEN, consistency=consistency, timeout=timeout, what="epoch")
+
+    async def close(self) -> None:
+        """Close every listener, resign, and let go of this handle; idempotent. The resource stays."""
+        if not self._is_twin:
+            await self._candidacy.close()
+        await super().close()
+
+
+class _Candidacy:
+    """The listeners of one handle, with one claim behind all of them."""
+
+    def __init__(self, election: DistributedLeaderElection) -> None:
+        self._election = election
+        self._listeners: Listeners[int] = Listeners("elections", on_close=self._closed)
+        self._on_lost: dict[Listener[int], Callable[[int], object] | None] = {}
+        self._claim: ClaimFuture | None = None  # of the candidacy under way; None while there are no listeners
+        self._term: Term | None = None
+
+    def add(
+        self, callback: Callable[[int], object], on_lost: Callable[[int], object] | None
+    ) -> CopycatFuture[Listener[int]]:
+        for each in (callback, on_lost):
+            if each is not None and not callable(each):
+                raise TypeError(f"a listener must be callable, not {each!r}")
+        claim = self._claim if self._claim is not None else self._stand()
+        listener = self._listeners.add(callback)
+        self._on_lost[listener] = on_lost
+        added: CopycatFuture[Listener[int]] = CopycatFuture(loop=asyncio.get_running_loop())
+        added.what = claim.what
+        added.add_done_callback(lambda _: listener.close() if added.cancelled() else None)
+        claim.answered.add_done_callback(lambda answered: _hand_over(answered, listener, added))
+        return added
+
+    def resigned(self, term: Grant) -> None:
+        """A term was given back: if it was the listeners' own, they stand again, at the end of the line."""
+        if term is self._term:
+            self._term = None
+            self._stand_again()
+
+    async def close(self) -> None:
+        await self._listeners.close()
+
+    def _stand(self) -> ClaimFuture:
+        self._claim = claim = self._election.claim("on_election", None, lambda term: term)
+        claim.add_done_callback(self._elected)
+        return claim
+
+    def _elected(self, claim: Future[Any]) -> None:
+        if claim is not self._claim or claim.cancelled():
+            return
+        error = claim.exception()
+        if error is None:
+            self._term = term = claim.result()
+            term.watch(lambda: self._deposed(term))
+            self._listeners.notify(term.epoch)
+        elif isinstance(error, SessionExpiredError):
+            self._stand_again()
+        else:
+            self._claim = None
+            if not isinstance(error, ClosedError):
+                _log.error("%r: standing ended: %s", self._election.path, error)
+
+    def _deposed(self, term: Term) -> None:
+        self._term = None
+        for listener, on_lost in list(self._on_lost.items()):
+            if on_lost is not None and not listener.is_closed:
+                try:
+                    on_lost(term.epoch)
+                except Exception as error:
+                    _log.exception("on_lost of election %r failed: %r", self._election.path, error)
+        self._stand_again()
+
+    def _stand_again(self) -> None:
+        if len(self._listeners) and not self._election.is_closed:
+            try:
+                self._stand()
+            except ClosedError as error:
+                self._claim = None
+                _log.debug("%r: standing no longer: %s", self._election.path, error)
+
+    def _closed(self, listener: Listener[int]) -> None:
+        self._on_lost.pop(listener, None)
+        if len(self._listeners):
+            return
+        claim, self._claim, self._term = self._claim, None, None
+        if claim is not None:
+            if claim.done():
+                claim.on_abandoned()
+            else:
+                claim.cancel()
+
+
+def _hand_over(answered: Future[Any], listener: Listener[int], added: CopycatFuture[Listener[int]]) -> None:
+    """The candidacy is known to the cluster, or certainly not."""
+    error = None if answered.cancelled() else answered.exception()
+    if error is not None:
+        listener.close()
+    if added.done():
+        return
+    if error is not None:
+        added.set_exception(error)
+    else:
+        added.set_result(listener)
