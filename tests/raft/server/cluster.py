@@ -14,6 +14,7 @@ from copycat.raft.core.config import RaftConfig
 from copycat.raft.protocol.members import Member
 from copycat.raft.protocol.operations import ConsistencyLevel
 from copycat.raft.protocol.state_machine import Commit, Executor, Session, StateMachine
+from copycat.raft.protocol.wire import Tag
 from copycat.raft.server.server import RaftServer
 from copycat.raft.server.status import Status
 from copycat.testing.disk import FaultyDisk
@@ -222,6 +223,12 @@ class Cluster:
             return len({state.applied_index for state in states} | {state.last_index for state in states}) == 1
 
         await wait_until(is_level)
+
+    async def rounds(self, leader: str, count: int = 3) -> None:
+        """Wait until the leader has heard of its members so often: time enough for whatever would have happened."""
+        before = self.network.sent(Tag.APPEND_RESPONSE, target=leader)
+        enough = before + count * (len(self.servers) - 1)
+        await wait_until(lambda: self.network.sent(Tag.APPEND_RESPONSE, target=leader) >= enough)
 
     # -- clients -----------------------------------------------------------------------------------------------------
 

@@ -40,6 +40,7 @@ from copycat.raft.server.status import Status, describe
 from copycat.util.address import Address
 from copycat.util.builder import Buildable
 from copycat.util.clock import Clock, SystemClock
+from copycat.util.tasks import TaskOwner
 
 _log = logging.getLogger(__name__)
 
@@ -98,6 +99,7 @@ class RaftServer(Buildable):
         self._clock = clock if clock is not None else SystemClock()
         self._on_fatal = on_fatal if on_fatal is not None else end_process
         self._state = "new"
+        self._tasks = TaskOwner(f"{self.member.id}-server")
         self._listeners: list[Server] = []
         self._directory: Directory | None = None
         self._peers: Peers | None = None
@@ -206,16 +208,21 @@ class RaftServer(Buildable):
         """Stop. Membership and data are kept, so the same member may be started again. Harmless when repeated."""
         self._state = "closed"
         self._changed.set()
-        if self._peers is not None:
-            await self._peers.close()
-        for listener in self._listeners:
-            await listener.close()
+        await self._tasks.close()
+        await self._hang_up()
         if self.driver is not None:
             await self.driver.close()
         if self._given_transport is None and hasattr(self, "_transport"):
             await self._transport.close()
         if self._directory is not None:
             self._directory.close()
+
+    async def _hang_up(self) -> None:
+        """Speak and listen to nobody any more."""
+        if self._peers is not None:
+            await self._peers.close()
+        for listener in self._listeners:
+            await listener.close()
 
     async def __aenter__(self) -> "RaftServer":
         try:
@@ -265,6 +272,8 @@ class RaftServer(Buildable):
         self.failure = error
         self._changed.set()
         _log.critical("member %s cannot go on: %s", self.member.id, error, exc_info=error)
+        if not self._tasks.is_closed:
+            self._tasks.start(self._hang_up(), name="hang-up")  # clients and members turn to others at once
         self._on_fatal(error)
 
     # -- what the links report ---------------------------------------------------------------------------------------
