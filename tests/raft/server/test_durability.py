@@ -88,6 +88,7 @@ async def test_a_put_may_be_committed_by_two_followers_before_its_own_leader_has
         assert cluster.status(leader).durable_index < cluster.status(leader).last_index
 
 
+@pytest.mark.slow
 async def test_a_leader_whose_flush_hangs_for_an_election_timeout_lets_another_lead() -> None:
     async with Cluster(3, faulty=True) as cluster:
         client = await cluster.client()
@@ -176,6 +177,7 @@ async def test_when_every_disk_fails_nothing_is_acknowledged_until_they_are_soun
         assert await put(client, "k", 2) == 1
 
 
+@pytest.mark.slow
 async def test_a_member_that_cannot_write_down_its_vote_gives_none() -> None:
     async with Cluster(3, faulty=True) as cluster:
         leader, hurt, whole = await followers_of(cluster)
