@@ -121,6 +121,8 @@ class Desk:
 
     def from_client(self, client: ClientConnection, frame: bytes) -> None:
         """A frame of a client connected here. Raises ProtocolError."""
+        if frame[0] != Tag.QUERY and frame[0] not in AS_LEADER:
+            raise _unknown(frame)  # here, where it costs the connection it came on
         raft = self._driver.raft
         if self.intake is not None or raft.is_leader:
             self._as_leader(client, frame)
@@ -155,7 +157,7 @@ class Desk:
         else:
             handler = AS_LEADER.get(tag)
             if handler is None:
-                raise ProtocolError(f"a client sent a frame with tag {tag}, which no client sends")
+                raise _unknown(frame)
             handler(intake, origin, frame)
         self._driver.wake()
 
@@ -235,6 +237,10 @@ class Desk:
             return
         for outcome in outcomes:
             DELIVER.get(type(outcome), _nothing)(intake, outcome)
+
+
+def _unknown(frame: bytes) -> ProtocolError:
+    return ProtocolError(f"a client sent a frame with tag {frame[:1].hex() or 'none'}, which no client sends")
 
 
 def _silence() -> None:
