@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,7 +10,6 @@ from typing import Any
 import pytest
 
 from copycat.io.transport.frame import HEADER, MAGIC, MAX_GREETING, PREAMBLE, encode_frame
-from copycat.io.transport.tcp import DESCRIPTORS_KEPT
 from copycat.raft.protocol.handshake import Hello, encode_hello
 from copycat.raft.protocol.members import Member
 from tests.cli.support import copycat
@@ -134,16 +132,16 @@ async def test_another_version_is_told_ours(tmp_path: Path) -> None:
 
 async def test_more_connections_than_a_process_may_open_end_no_member(tmp_path: Path) -> None:
     """A member that cannot open a file ends itself, as with a failed disk: strangers must not bring that about."""
-    openable = DESCRIPTORS_KEPT + 60
+    openable = 100
     limited = ["sh", "-c", f'ulimit -n {openable}; exec "$@"', "sh"]
     async with running(tmp_path, wrapper=limited) as cluster:
         leader = await cluster.leader()
         survivor, other = (name for name in cluster.members if name != leader)
         async with client_at(cluster, survivor, timeout=20) as client, asyncio.TaskGroup() as tasks:
             numbers = await client.create("numbers", Numbers)
-            floods = [Flood(cluster.members[name], openable) for name in (survivor, other)]
+            floods = [Flood(cluster.members[name]) for name in (survivor, other)]
             running_floods = [tasks.create_task(flood.run()) for flood in floods]
-            await wait_until(lambda: all(flood.count > openable for flood in floods))
+            await wait_until(lambda: all(flood.count > 2 * openable for flood in floods))
 
             cluster.kill([leader])
 
@@ -156,22 +154,33 @@ async def test_more_connections_than_a_process_may_open_end_no_member(tmp_path: 
 
 
 class Flood:
-    """Connections that say nothing, one after another; `held_max` of them are kept."""
+    """Connections that say nothing, one after another, each kept until the server hangs up."""
 
-    def __init__(self, member: Member, held_max: int) -> None:
+    def __init__(self, member: Member) -> None:
         self.count = 0
         self._member = member
-        self._held_max = held_max
-        self._held: deque[asyncio.StreamWriter] = deque()
+        self._open: set[asyncio.BaseTransport] = set()
 
     async def run(self) -> None:
+        loop = asyncio.get_running_loop()
         try:
             while True:
-                _, writer = await asyncio.open_connection(self._member.host, self._member.port)
-                self._held.append(writer)
+                await loop.create_connection(lambda: Silence(self._open), self._member.host, self._member.port)
                 self.count += 1
-                if len(self._held) > self._held_max:
-                    self._held.popleft().close()
         finally:
-            for writer in self._held:
-                writer.close()
+            for transport in list(self._open):
+                transport.close()
+
+
+class Silence(asyncio.Protocol):
+    """A connection that is in `transports` while it stands."""
+
+    def __init__(self, transports: set[asyncio.BaseTransport]) -> None:
+        self._transports = transports
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport
+        self._transports.add(transport)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._transports.discard(self._transport)
