@@ -156,6 +156,8 @@ class ClientEngine:
             self.connector.learn(notice.members.values())
         if not notice.leader:
             self.connector.note("has no leader")
+        elif not self.session.is_bound:
+            self.connector.note(f"names {notice.leader} as leader, which has not answered yet")
 
     def _made_progress(self) -> None:
         self._progress_at = self._loop.time()
