@@ -294,14 +294,21 @@ class RaftServer(Buildable):
                 self.desk.announce()
 
     def formed(self) -> None:
-        """The cluster has formed: remember it durably, tell the others, and start to take part."""
+        """The cluster has formed: remember it durably, tell the others, and start to take part.
+
+        Whoever's hello brought this about is not to blame when it fails: the member has failed.
+        """
         directory, peers = self._directory, self._peers
         if directory is None or peers is None:
             raise InvariantError("a cluster forms when a member is open")
-        directory.save_formed(self.identity)
-        _log.info("%s: cluster %s has formed", self.member.id, self.identity.cluster_name)
-        peers.send_all(bytes([Tag.IDENTITY]) + encode_hello(self.identity.hello()))
-        self._start_driver()
+        try:
+            directory.save_formed(self.identity)
+            _log.info("%s: cluster %s has formed", self.member.id, self.identity.cluster_name)
+            peers.send_all(bytes([Tag.IDENTITY]) + encode_hello(self.identity.hello()))
+            self._start_driver()
+        except Exception as error:
+            self._fail(error)
+            return
         for member in peers.up:
             self._on_up(member)
 
