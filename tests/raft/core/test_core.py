@@ -2,10 +2,7 @@
 
 import pytest
 
-from copycat.errors import ConfigurationError, InvariantError
-from copycat.raft.core.config import RaftConfig
 from copycat.raft.core.events import FaultCleared, Received
-from copycat.raft.core.log_view import LogView
 from copycat.raft.protocol.messages import VoteRequest
 from tests.raft.core.cluster import CoreCluster
 
@@ -295,34 +292,3 @@ def test_a_member_being_refilled_is_not_moved_by_a_dead_leader() -> None:
     cluster.kill(leader)
     cluster.tell_dead(leader)
     assert cluster.nodes[hurt].raft.role.name == "passive"  # type: ignore[union-attr]  # alive
-
-
-# -- settings --------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {"heartbeat_ms": 0},
-        {"heartbeat_ms": 500},
-        {"lease_ms": 200},
-        {"lease_ms": 500},
-        {"inflight_bytes_max": 0},
-        {"append_bytes_max": 0},
-    ],
-)
-def test_times_that_contradict_each_other_are_refused(settings: dict[str, int]) -> None:
-    with pytest.raises(ConfigurationError):
-        RaftConfig(**settings)
-
-
-def test_a_log_view_refuses_what_does_not_follow() -> None:
-    log = LogView()
-    log.append(1, 3, 2, 111, 10)
-    for first, count, term in ((3, 1, 2), (5, 1, 2), (4, 0, 2), (4, 1, 1)):
-        with pytest.raises(InvariantError):
-            log.append(first, count, term, 222, 10)
-    with pytest.raises(InvariantError):
-        log.truncate_after(2)
-    assert log.boundary_at_or_below(2) == 0
-    assert log.before_term_of(0) == 0
