@@ -15,6 +15,7 @@ from copycat.raft.protocol.members import Member
 from copycat.raft.protocol.operations import ConsistencyLevel
 from copycat.raft.protocol.state_machine import Commit, Executor, Session, StateMachine
 from copycat.raft.protocol.wire import Tag
+from copycat.raft.server.flusher import SLOW_FLUSHES
 from copycat.raft.server.server import RaftServer
 from copycat.raft.server.status import Status
 from copycat.testing.disk import FaultyDisk
@@ -170,6 +171,14 @@ class Cluster:
                     self.disks[name].release_syncs()
                 await server.close()
                 await self.transports.pop(name).close()
+
+    def hold_syncs(self, *names: str) -> None:
+        """Let none of their syncs begin until released. They are made beside the loop, as after a slow one."""
+        for name in names:
+            self.disks[name].hold_syncs()
+            driver = self.servers[name].driver
+            assert driver is not None
+            driver.flusher._beside = SLOW_FLUSHES
 
     async def crash(self, *names: str, chooser: random.Random, kept: float | None = None) -> None:
         """These members' machines lose power: what was not synced is gone, or part of it."""

@@ -34,8 +34,7 @@ async def test_a_put_is_answered_when_a_majority_has_it_on_disk_and_not_before()
         await put(client, "k", 1)
         leader, one, other = await followers_of(cluster)
         await cluster.level()
-        for name in (one, other):
-            cluster.disks[name].hold_syncs()
+        cluster.hold_syncs(one, other)
         future = put(client, "k", 2)
         await wait_until(lambda: cluster.disks[one].held and cluster.disks[other].held)
         await cluster.rounds(leader)
@@ -67,7 +66,7 @@ async def test_a_put_does_not_wait_for_the_slowest_of_three_disks() -> None:
         await put(client, "k", 0)
         leader, slow, _ = await followers_of(cluster)
         await cluster.level()
-        cluster.disks[slow].hold_syncs()
+        cluster.hold_syncs(slow)
         for number in range(5):
             assert await put(client, "k", number + 1) == number
         assert cluster.disks[slow].held
@@ -82,7 +81,7 @@ async def test_a_put_may_be_committed_by_two_followers_before_its_own_leader_has
         await put(client, "k", 0)
         leader, *_ = await followers_of(cluster)
         await cluster.level()
-        cluster.disks[leader].hold_syncs()
+        cluster.hold_syncs(leader)
         assert await put(client, "k", 1) == 0
         assert cluster.disks[leader].held
         assert cluster.status(leader).durable_index < cluster.status(leader).last_index
@@ -94,7 +93,7 @@ async def test_a_leader_whose_flush_hangs_for_an_election_timeout_lets_another_l
         client = await cluster.client()
         await put(client, "k", 0)
         old, one, other = await followers_of(cluster)
-        cluster.disks[old].hold_syncs()
+        cluster.hold_syncs(old)
         first = put(client, "k", 1)
         await cluster.elected([one, other])
         assert await first == 0
@@ -233,7 +232,7 @@ async def test_a_minority_that_loses_power_and_what_it_had_not_synced_catches_up
         client = await cluster.client()
         await put(client, "k", 0)
         leader, hurt, _ = await followers_of(cluster)
-        cluster.disks[hurt].hold_syncs()
+        cluster.hold_syncs(hurt)
         assert await put(client, "k", 1) == 0
         await wait_until(lambda: cluster.status(hurt).last_index == cluster.status(leader).last_index)
         await cluster.crash(hurt, chooser=chooser, kept=0.0)

@@ -68,6 +68,7 @@ class Desk:
         self._clients: dict[int, ClientConnection] = {}
         self._held: list[tuple[Origin, bytes]] = []  # for a leader that is not ready yet
         self._held_bytes = 0
+        self._turned_away: list[Origin] = []  # whose frames found no room there
         self.intake: Intake | None = None  # while this server leads and is ready
         self.reads = Reads(driver.executor, limits.max_waiting_queries)
         self.on_notice: Callable[[], object] = _silence  # called when who leads may have changed
@@ -163,9 +164,13 @@ class Desk:
 
     def _hold(self, origin: Origin, frame: bytes) -> None:
         """Keep what comes between the election and the first own entry, within bounds."""
-        if self._driver.raft.is_leader and self._held_bytes + len(frame) <= self._limits.max_held_bytes:
+        if not self._driver.raft.is_leader:
+            return  # whoever passed it on will hear of the leader, and tell the client
+        if self._held_bytes + len(frame) <= self._limits.max_held_bytes:
             self._held.append((origin, frame))
             self._held_bytes += len(frame)
+        elif origin not in self._turned_away:
+            self._turned_away.append(origin)
 
     # -- queries -----------------------------------------------------------------------------------------------------
 
@@ -213,12 +218,16 @@ class Desk:
             except ProtocolError as error:
                 _log.warning("dropped a client's frame: %s", error)
         self.announce()
+        turned_away, self._turned_away = self._turned_away, []
+        for origin in turned_away:  # a follower's clients have heard of this leader already, and sent in vain
+            origin.send(self._notice())
 
     def stop_leading(self) -> None:
         """Another leads, or nobody: what was not answered is asked again by those who asked."""
         self.intake = None
         self._held.clear()
         self._held_bytes = 0
+        self._turned_away.clear()
         self.reads.forget()
 
     def watch(self, now_ms: int, log_time_now: int, *, idle: bool) -> None:
