@@ -53,6 +53,7 @@ class Model:
         self.leader = "a"
         self.term = 1
         self.is_overloaded = False
+        self.registration_refusal = ""
         self.query_refusal: Reason | None = None
         self.lag = 0  # how far a server that answers SERIALIZABLE queries is behind
         self.timeout_ms = 3000
@@ -95,6 +96,8 @@ class Model:
         _, nonce, _ = HEADER_REGISTER.unpack(frame)
         if self.is_overloaded:
             return [register_refused(nonce, Reason.OVERLOADED)]
+        if self.registration_refusal:
+            return [register_refused(nonce, Reason.MALFORMED, self.registration_refusal)]
         self.index += 1
         session = self._by_nonce.setdefault(nonce, self.index)
         self.sessions.setdefault(session, ServedSession(session, origin)).origin = origin

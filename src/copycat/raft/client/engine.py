@@ -247,7 +247,7 @@ class ClientEngine:
             self.connector.leave(f"no leader for {waited:g} s")
 
     def _update_state(self) -> None:
-        if self._is_stopped:
+        if self._is_stopped or self._ended.done():
             state = ClientState.CLOSED
         elif self._is_expired:
             state = ClientState.EXPIRED
