@@ -12,7 +12,7 @@ LOG    := $(VENV)/set-up.log
 PATHS  := $(wildcard src tests examples benchmarks)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint types contracts pytest coverage fix bench clean
+.PHONY: help run test lint types contracts pytest coverage mutants fix bench clean
 
 help:
 	@echo 'make run         the demo (sets up .venv on first use)'
@@ -21,6 +21,7 @@ help:
 	@echo 'make contracts   which room imports which    make pytest     tests alone (ARGS="-k map")'
 	@echo 'make coverage    tests with branch coverage  make fix        let ruff change files'
 	@echo 'make bench       puts and gets, measured     make clean      remove .venv and caches'
+	@echo 'make mutants     would the tests notice? (ARGS="--seed 7"; docs/how-to/run-the-mutation-tests.md)'
 
 run: $(STAMP)
 	@$(BIN)/copycat demo
@@ -47,6 +48,13 @@ pytest: $(STAMP)
 
 coverage: $(STAMP)
 	@$(BIN)/coverage run -m pytest $(ARGS) && $(BIN)/coverage report
+
+mutants: $(VENV)/.mutants
+	@$(BIN)/python tests/mutation/mutants.py $(ARGS)
+
+# Asked for by hand only: thirty packages that nothing else needs.
+$(VENV)/.mutants: $(STAMP)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check 'cosmic-ray>=8' && touch $@
 
 fix: $(STAMP)
 	@$(BIN)/ruff check --fix $(PATHS); $(BIN)/ruff format $(PATHS)

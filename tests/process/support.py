@@ -26,19 +26,31 @@ SESSION_SECONDS = 30.0  # longer than any test leaves a session alone
 class ProcessCluster(LocalCluster):
     """A LocalCluster whose servers can be stopped in other ways, too.
 
-    options: more arguments of every server. interpreter: arguments of Python itself.
+    options: more arguments of every server. interpreter: arguments of Python itself. wrapper: a command that ends by
+    executing the one it is given.
     """
 
     def __init__(
-        self, directory: Path, size: int = 3, *, options: Sequence[str] = (), interpreter: Sequence[str] = ()
+        self,
+        directory: Path,
+        size: int = 3,
+        *,
+        options: Sequence[str] = (),
+        interpreter: Sequence[str] = (),
+        wrapper: Sequence[str] = (),
     ) -> None:
         super().__init__(directory, size)
         self._options = options
         self._interpreter = interpreter
+        self._wrapper = wrapper
 
     def command(self, name: str) -> list[str]:
         python, *arguments = super().command(name)
-        return [python, *self._interpreter, *arguments, *self._options]
+        return [*self._wrapper, python, *self._interpreter, *arguments, *self._options]
+
+    def is_running(self, name: str) -> bool:
+        """Whether a server that was started has not ended by itself."""
+        return self._processes[name].poll() is None
 
     def pause(self, name: str) -> None:
         """SIGSTOP: the process stands still, its sockets stay open."""
@@ -70,11 +82,9 @@ class ProcessCluster(LocalCluster):
 
 
 @asynccontextmanager
-async def running(
-    directory: Path, size: int = 3, *, options: Sequence[str] = (), interpreter: Sequence[str] = ()
-) -> AsyncIterator[ProcessCluster]:
+async def running(directory: Path, size: int = 3, **more: Sequence[str]) -> AsyncIterator[ProcessCluster]:
     """A cluster that has a leader. Whatever happens inside, no process stays; a failure shows the servers' logs."""
-    cluster = ProcessCluster(directory, size, options=options, interpreter=interpreter)
+    cluster = ProcessCluster(directory, size, **more)
     try:
         cluster.start()
         await cluster.wait_for_leader()

@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 import os
+import resource
 import signal
 import sys
 from argparse import SUPPRESS, ArgumentParser, Namespace
@@ -186,6 +187,15 @@ def _log_to_stderr(level: str) -> None:
     logging.basicConfig(level=level.upper(), handlers=[handler])
 
 
+def _open_as_many_files_as_allowed() -> None:
+    """Every client is an open file, and the usual soft limit is for programs that cannot have many."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    except (ValueError, OSError):
+        pass  # systems exist whose hard limit is more than they allow; clients are refused beyond the soft one
+
+
 def _arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print that one line as a JSON object: its status")
     parser.add_argument("--until-eof", action="store_true", help=SUPPRESS)  # its parent holds the other end of stdin
@@ -194,6 +204,7 @@ def _arguments(parser: ArgumentParser) -> None:
 def run(options: Namespace) -> int:
     """Serve until a signal."""
     _log_to_stderr(options.log_level)
+    _open_as_many_files_as_allowed()
     service = Service(options)
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
         runner.run(service.run())

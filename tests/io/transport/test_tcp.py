@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import resource
 import socket
 import ssl
 from collections.abc import AsyncIterator
@@ -12,6 +13,7 @@ import pytest
 from copycat.errors import ConfigurationError, HandshakeError, TransportError
 from copycat.io.transport import Connection, DialError, NettyTransport, Server, TcpTransport
 from copycat.io.transport.frame import ACCEPTED, HEADER, MAX_GREETING, PREAMBLE, encode_frame
+from copycat.io.transport.tcp import connections_within
 from copycat.util.address import Address
 from tests.io.transport.support import PATIENCE, Peer, wait_until
 
@@ -224,6 +226,29 @@ async def test_an_address_of_another_machine() -> None:
     transport = TcpTransport(insecure=True)
     with pytest.raises(ConfigurationError, match="no such address"):
         await transport.listen(Address("192.0.2.1", 0), Peer().accept, Peer().handle)
+
+
+async def test_connections_leave_room_for_files(transport: TcpTransport, monkeypatch: pytest.MonkeyPatch) -> None:
+    there, here = Peer(), Peer()
+    monkeypatch.setattr(resource, "getrlimit", lambda _which: (6, 6))
+    server = await transport.listen(ANY, there.accept, there.handle)
+    for _ in range(3):
+        await transport.connect(server.address, b"hello", here.handle)
+
+    with pytest.raises(HandshakeError, match=r"too many connections \(limit 3\)"):
+        await transport.connect(server.address, b"hello", here.handle)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "openable", "granted"),
+    [(10_000, 1024, 768), (500, 1024, 500), (10_000, 100, 50), (10_000, resource.RLIM_INFINITY, 10_000)],
+)
+async def test_how_many_connections_a_process_may_have(
+    wanted: int, openable: int, granted: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _which: (openable, openable))
+
+    assert connections_within(wanted) == granted
 
 
 async def test_localhost_by_name(transport: TcpTransport) -> None:

@@ -14,6 +14,8 @@ from copycat.raft.core.config import RaftConfig
 from copycat.raft.protocol.members import Member
 from copycat.raft.protocol.operations import ConsistencyLevel
 from copycat.raft.protocol.state_machine import Commit, Executor, Session, StateMachine
+from copycat.raft.protocol.wire import Tag
+from copycat.raft.server.flusher import SLOW_FLUSHES
 from copycat.raft.server.server import RaftServer
 from copycat.raft.server.status import Status
 from copycat.testing.disk import FaultyDisk
@@ -170,6 +172,14 @@ class Cluster:
                 await server.close()
                 await self.transports.pop(name).close()
 
+    def hold_syncs(self, *names: str) -> None:
+        """Let none of their syncs begin until released. They are made beside the loop, as after a slow one."""
+        for name in names:
+            self.disks[name].hold_syncs()
+            driver = self.servers[name].driver
+            assert driver is not None
+            driver.flusher._beside = SLOW_FLUSHES
+
     async def crash(self, *names: str, chooser: random.Random, kept: float | None = None) -> None:
         """These members' machines lose power: what was not synced is gone, or part of it."""
         for name in names or list(self.servers):
@@ -222,6 +232,12 @@ class Cluster:
             return len({state.applied_index for state in states} | {state.last_index for state in states}) == 1
 
         await wait_until(is_level)
+
+    async def rounds(self, leader: str, count: int = 3) -> None:
+        """Wait until the leader has heard of its members so often: time enough for whatever would have happened."""
+        before = self.network.sent(Tag.APPEND_RESPONSE, target=leader)
+        enough = before + count * (len(self.servers) - 1)
+        await wait_until(lambda: self.network.sent(Tag.APPEND_RESPONSE, target=leader) >= enough)
 
     # -- clients -----------------------------------------------------------------------------------------------------
 

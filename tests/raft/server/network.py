@@ -53,6 +53,10 @@ class Network:
         for link in [link for link in self._links if {link.source, link.target} == {one, other}]:
             link.abort(ConnectionResetError("broken by the test"))
 
+    def links_of(self, name: str) -> "list[Link]":
+        """The open connections from or to `name`."""
+        return [link for link in self._links if name in (link.source, link.target)]
+
     def sent(self, tag: int, *, source: str | None = None, target: str | None = None) -> int:
         """How many frames with `tag` arrived, of those that match."""
         return sum(
@@ -60,6 +64,10 @@ class Network:
             for (sender, receiver, number), count in self.frames.items()
             if number == tag and source in (None, sender) and target in (None, receiver)
         )
+
+    def sent_by(self, source: str) -> int:
+        """How many frames of any kind came from `source`."""
+        return sum(count for (sender, _, _), count in self.frames.items() if sender == source)
 
     def add(self, link: "Link") -> None:
         self._links.add(link)

@@ -45,6 +45,7 @@ async def test_while_a_member_is_missing_opening_says_who_was_heard_and_who_was_
     await cluster.close()
 
 
+@pytest.mark.slow
 async def test_a_server_that_was_opened_in_vain_runs_on_and_forms_when_the_last_member_comes() -> None:
     cluster = Cluster(3)
     for name in ("a", "b"):
@@ -161,6 +162,7 @@ async def test_a_member_whose_directory_was_wiped_stops_and_says_what_to_do_and_
         assert cluster.servers["a"].identity.incarnations["c"] != wiped.identity.incarnation
 
 
+@pytest.mark.slow
 async def test_a_wiped_member_gives_nobody_its_vote(tmp_path: Path) -> None:
     async with Cluster(3, tmp_path) as cluster:
         await cluster.stop()

@@ -202,6 +202,13 @@ def test_commands_are_refused_while_too_many_bytes_wait_for_the_disk() -> None:
     assert len(desk.items()) == 1
 
 
+def test_a_batch_larger_than_what_may_wait_is_let_in_alone() -> None:
+    desk = Desk(ServerLimits(max_pending_bytes=20))
+    desk.intake.batch(desk.wire, batch(5, 1, 100))
+    assert desk.wire.take() == []
+    assert len(desk.items()) == 1
+
+
 def test_keep_alives_of_a_turn_become_one_item_with_one_outcome_a_session() -> None:
     desk = Desk()
     desk.sessions.add(ServerSession(9, b"m" * 16, SECRET, 5000))

@@ -93,7 +93,7 @@ class Storage(Buildable):
             self.disk.make_directory(self.directory)
             handle = self.disk.lock(f"{self.directory}/{LOCK_FILE}")
         except OSError as error:
-            raise _explain(self.directory, error) from error
+            raise explain(self.directory, error) from error
         self._locks().append(handle)
         return handle
 
@@ -112,7 +112,7 @@ class Storage(Buildable):
                 cache_size=self.cache_size,
             )
         except OSError as error:
-            raise _explain(self.directory, error) from error
+            raise explain(self.directory, error) from error
 
     def open_metadata(self) -> MetadataStore | MemoryMetadataStore:
         """The metadata of the directory; nothing is read until `load`."""
@@ -121,7 +121,7 @@ class Storage(Buildable):
         try:
             self.disk.make_directory(self.directory)
         except OSError as error:
-            raise _explain(self.directory, error) from error
+            raise explain(self.directory, error) from error
         return MetadataStore(self.disk, self.directory)
 
     def close(self) -> None:
@@ -147,7 +147,7 @@ def _require_range(name: str, value: object, low: int, high: int) -> None:
         raise ConfigurationError(f"{name} is {value!r}; it must be an int from {low} to {high} bytes")
 
 
-def _explain(directory: str, error: OSError) -> StorageError:
+def explain(directory: str, error: OSError) -> StorageError:
     """What failed, where, and what to do next."""
     where = error.filename or directory
     if error.errno in (errno.ENOTDIR, errno.EEXIST):

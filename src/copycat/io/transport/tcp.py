@@ -7,8 +7,10 @@ name's addresses, binding, TLS, and telling people in few words why it failed.
 import asyncio
 import errno
 import logging
+import resource
 import socket
 import ssl
+from dataclasses import replace
 
 from copycat.errors import ConfigurationError
 from copycat.io.transport.connection import FramedConnection, describe_error
@@ -25,6 +27,11 @@ KEEPALIVE_IDLE_S = 15
 KEEPALIVE_INTERVAL_S = 5
 KEEPALIVE_COUNT = 3
 
+BACKLOG = 128
+DESCRIPTORS_KEPT = 2 * BACKLOG
+"""What connections leave to files and to what is dialled: a whole backlog is accepted before the first is refused, and
+a member that cannot open a file has to end itself."""
+
 
 class TcpTransport(GroupedTransport, Buildable):
     """A `Transport` over TCP.
@@ -32,7 +39,7 @@ class TcpTransport(GroupedTransport, Buildable):
     `ssl_context` is used when dialling, `server_ssl_context` when listening (mutual TLS is a matter of both
     contexts). Listening beyond loopback without TLS is refused unless `insecure`, which is logged.
     `max_frame` and `max_buffered` are bytes, `handshake_timeout` seconds: how long a caller may take to
-    introduce itself. `max_connections` bounds each listener.
+    introduce itself. `max_connections` bounds each listener, and so does what the process may open (`ulimit -n`).
     """
 
     def __init__(
@@ -81,7 +88,7 @@ class TcpTransport(GroupedTransport, Buildable):
         self.check_open()
         self._check_secure(address)
         loop = asyncio.get_running_loop()
-        group = ConnectionGroup(self._limits)
+        group = ConnectionGroup(replace(self._limits, max_connections=connections_within(self._limits.max_connections)))
 
         def make_connection() -> FramedConnection:
             return _TcpConnection(group, handler, accept=accept)
@@ -95,7 +102,7 @@ class TcpTransport(GroupedTransport, Buildable):
                 make_connection,
                 hosts,
                 address.port,
-                backlog=512,
+                backlog=BACKLOG,
                 ssl=self._server_ssl_context,
                 ssl_handshake_timeout=self._limits.handshake_timeout if self._server_ssl_context else None,
             )
@@ -226,6 +233,14 @@ class _Dial:
     def abandon(self) -> None:
         if self._made is not None:
             self._made.abandon()
+
+
+def connections_within(wanted: int) -> int:
+    """How many of the `wanted` connections fit into what this process may open besides."""
+    openable, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if openable == resource.RLIM_INFINITY:
+        return wanted
+    return min(wanted, max(openable - DESCRIPTORS_KEPT, openable // 2))
 
 
 def _set_options(sock: socket.socket) -> None:

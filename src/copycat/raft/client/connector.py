@@ -104,7 +104,7 @@ class Connector:
         """`what` could not be done, for want of a server or of a leader."""
         advice = f"Check the addresses, or run: copycat status {','.join(self._addresses)}"
         if self.heard:
-            return NoLeaderError(f"{what}: no server that answers has a leader. {self.describe()}. {advice}")
+            return NoLeaderError(f"{what}: no leader answered. {self.describe()}. {advice}")
         return ConnectError(f"{what}: no server answered. {self.describe()}. {advice}", tried=self.tried)
 
     def _name(self, address: str) -> str:

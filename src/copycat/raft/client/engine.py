@@ -177,6 +177,8 @@ class ClientEngine:
             self.connector.learn(notice.members.values())
         if not notice.leader:
             self.connector.note("has no leader")
+        elif not self.session.is_bound:
+            self.connector.note(f"names {notice.leader} as leader, which has not answered yet")
 
     def _made_progress(self) -> None:
         self._progress_at = self._loop.time()
@@ -320,7 +322,7 @@ class ClientEngine:
             self.connector.leave(f"no leader for {waited:g} s")
 
     def _update_state(self) -> None:
-        if self._is_stopped:
+        if self._is_stopped or self._ended.done():
             state = ClientState.CLOSED
         elif self._is_expired:
             state = ClientState.EXPIRED

@@ -35,7 +35,6 @@ from copycat.raft.client.connector import Connector
 from copycat.raft.client.future import CopycatFuture, begin
 from copycat.raft.client.outcomes import Ended, QueriesRefused, Resolved
 from copycat.raft.client.session import ClientSession
-from copycat.raft.protocol.entries import SESSION_WINDOW
 from copycat.raft.protocol.operations import RESULT_TOO_LARGE, Failure
 from copycat.raft.protocol.wire import Reason
 
@@ -206,9 +205,10 @@ class Submitter:
             future.set_exception(CommandTimeoutError(message, operation=later))
 
     def _unsent_error(self, what: str) -> RetryableError:
-        if self._session.is_ready:
-            return OverloadedError(f"{what}: not sent: {SESSION_WINDOW} earlier commands are unanswered")
-        return self._connector.error(f"{what}: not sent")
+        session = self._session
+        if not session.is_ready or not session.id:
+            return self._connector.error(f"{what}: not sent")
+        return OverloadedError(f"{what}: not sent: {session.last_sent - session.ack} earlier commands are unanswered")
 
 
 def _fail(future: CopycatFuture[Any], error: CopycatError) -> None:

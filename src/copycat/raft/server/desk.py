@@ -68,6 +68,7 @@ class Desk:
         self._clients: dict[int, ClientConnection] = {}
         self._held: list[tuple[Origin, bytes]] = []  # for a leader that is not ready yet
         self._held_bytes = 0
+        self._turned_away: list[Origin] = []  # whose frames found no room there
         self.intake: Intake | None = None  # while this server leads and is ready
         self.reads = Reads(driver.executor, limits.max_waiting_queries)
         self.delivery = Delivery(driver.executor.sessions)
@@ -124,6 +125,8 @@ class Desk:
 
     def from_client(self, client: ClientConnection, frame: bytes) -> None:
         """A frame of a client connected here. Raises ProtocolError."""
+        if frame[0] != Tag.QUERY and frame[0] not in AS_LEADER:
+            raise _unknown(frame)  # here, where it costs the connection it came on
         raft = self._driver.raft
         if frame[0] == Tag.EVENTS_AFTER:
             _, session_id, index = unpack(HEADER_EVENTS_AFTER, frame)
@@ -165,15 +168,19 @@ class Desk:
         else:
             handler = AS_LEADER.get(tag)
             if handler is None:
-                raise ProtocolError(f"a client sent a frame with tag {tag}, which no client sends")
+                raise _unknown(frame)
             handler(intake, origin, frame)
         self._driver.wake()
 
     def _hold(self, origin: Origin, frame: bytes) -> None:
         """Keep what comes between the election and the first own entry, within bounds."""
-        if self._driver.raft.is_leader and self._held_bytes + len(frame) <= self._limits.max_held_bytes:
+        if not self._driver.raft.is_leader:
+            return  # whoever passed it on will hear of the leader, and tell the client
+        if self._held_bytes + len(frame) <= self._limits.max_held_bytes:
             self._held.append((origin, frame))
             self._held_bytes += len(frame)
+        elif origin not in self._turned_away:
+            self._turned_away.append(origin)
 
     # -- queries -----------------------------------------------------------------------------------------------------
 
@@ -221,12 +228,16 @@ class Desk:
             except ProtocolError as error:
                 _log.warning("dropped a client's frame: %s", error)
         self.announce()
+        turned_away, self._turned_away = self._turned_away, []
+        for origin in turned_away:  # a follower's clients have heard of this leader already, and sent in vain
+            origin.send(self._notice())
 
     def stop_leading(self) -> None:
         """Another leads, or nobody: what was not answered is asked again by those who asked."""
         self.intake = None
         self._held.clear()
         self._held_bytes = 0
+        self._turned_away.clear()
         self.reads.forget()
 
     def watch(self, now_ms: int, log_time_now: int, *, idle: bool) -> None:
@@ -263,6 +274,10 @@ def sessions_confirmed(frame: bytes) -> list[int]:
     if frame[:1] == _KEPT_TAG:
         return [session_id for session_id, _ in KEPT_SESSION.iter_unpack(frame[HEADER_KEPT.size :])]
     return []
+
+
+def _unknown(frame: bytes) -> ProtocolError:
+    return ProtocolError(f"a client sent a frame with tag {frame[:1].hex() or 'none'}, which no client sends")
 
 
 def _silence() -> None:

@@ -13,7 +13,7 @@ from copycat.errors import CorruptionError, ForeignDirectoryError, InvariantErro
 from copycat.io.storage.log import Log
 from copycat.io.storage.memory import MemoryLog
 from copycat.io.storage.metadata import Metadata, MetadataKeeper
-from copycat.io.storage.storage import Storage
+from copycat.io.storage.storage import Storage, explain
 from copycat.raft.core.config import RaftConfig
 from copycat.raft.core.log_view import LogView
 from copycat.raft.core.raft import Raft
@@ -48,12 +48,15 @@ class Directory:
         Raises: DirectoryInUseError, ForeignDirectoryError, CorruptionError, StorageError, ConfigurationError.
         """
         self._storage.lock()
-        self._keeper = self._storage.open_metadata()
-        metadata = self._keeper.load()
-        if metadata is None:
-            incarnation = self._random.getrandbits(128).to_bytes(16, "big")
-            metadata = self._keeper.save(Metadata(0, "", self._member.id, incarnation))
-        elif metadata.member_id != self._member.id:
+        self._keeper = keeper = self._storage.open_metadata()
+        try:
+            metadata = keeper.load()
+            if metadata is None:
+                incarnation = self._random.getrandbits(128).to_bytes(16, "big")
+                metadata = keeper.save(Metadata(0, "", self._member.id, incarnation))
+        except OSError as error:
+            raise explain(self._storage.directory, error) from error
+        if metadata.member_id != self._member.id:
             raise ForeignDirectoryError(
                 f"{self._storage.directory} belongs to member {metadata.member_id!r}, not to {self._member.id!r}: "
                 "give each member a directory of its own"

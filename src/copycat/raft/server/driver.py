@@ -121,9 +121,10 @@ class Driver:
         return self._clock.boottime_ms()
 
     def post(self, event: Event) -> None:
-        """Something happened; the next turn handles it."""
-        self._inbox.append(event)
-        self.wake()
+        """Something happened; the next turn handles it, if there will be one."""
+        if self._is_running:
+            self._inbox.append(event)
+            self.wake()
 
     def wake(self) -> None:
         """Take a turn soon."""

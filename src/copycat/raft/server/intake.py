@@ -112,7 +112,7 @@ class Intake:
             return Reason.TOO_LARGE, f"a batch of {size} bytes exceeds the limit of {limits.max_batch_bytes}"
         if first + count - 1 - max(ack, session.ack) > SESSION_WINDOW:
             return Reason.OVERLOADED, f"more than {SESSION_WINDOW} commands without acknowledged results"
-        if self._bytes + size > limits.max_pending_bytes:
+        if self._bytes and self._bytes + size > limits.max_pending_bytes:  # one that is larger goes alone
             return Reason.OVERLOADED, f"{self._bytes} bytes of commands wait for the disk"
         return None
 

@@ -40,6 +40,7 @@ from copycat.raft.server.status import Status, describe
 from copycat.util.address import Address
 from copycat.util.builder import Buildable
 from copycat.util.clock import Clock, SystemClock
+from copycat.util.tasks import TaskOwner
 
 _log = logging.getLogger(__name__)
 
@@ -98,6 +99,7 @@ class RaftServer(Buildable):
         self._clock = clock if clock is not None else SystemClock()
         self._on_fatal = on_fatal if on_fatal is not None else end_process
         self._state = "new"
+        self._tasks = TaskOwner(f"{self.member.id}-server")
         self._listeners: list[Server] = []
         self._directory: Directory | None = None
         self._peers: Peers | None = None
@@ -207,16 +209,21 @@ class RaftServer(Buildable):
         """Stop. Membership and data are kept, so the same member may be started again. Harmless when repeated."""
         self._state = "closed"
         self._changed.set()
-        if self._peers is not None:
-            await self._peers.close()
-        for listener in self._listeners:
-            await listener.close()
+        await self._tasks.close()
+        await self._hang_up()
         if self.driver is not None:
             await self.driver.close()
         if self._given_transport is None and hasattr(self, "_transport"):
             await self._transport.close()
         if self._directory is not None:
             self._directory.close()
+
+    async def _hang_up(self) -> None:
+        """Speak and listen to nobody any more."""
+        if self._peers is not None:
+            await self._peers.close()
+        for listener in self._listeners:
+            await listener.close()
 
     async def __aenter__(self) -> "RaftServer":
         try:
@@ -266,6 +273,8 @@ class RaftServer(Buildable):
         self.failure = error
         self._changed.set()
         _log.critical("member %s cannot go on: %s", self.member.id, error, exc_info=error)
+        if not self._tasks.is_closed:
+            self._tasks.start(self._hang_up(), name="hang-up")  # clients and members turn to others at once
         self._on_fatal(error)
 
     # -- what the links report ---------------------------------------------------------------------------------------
@@ -286,14 +295,21 @@ class RaftServer(Buildable):
                 self.desk.announce()
 
     def formed(self) -> None:
-        """The cluster has formed: remember it durably, tell the others, and start to take part."""
+        """The cluster has formed: remember it durably, tell the others, and start to take part.
+
+        Whoever's hello brought this about is not to blame when it fails: the member has failed.
+        """
         directory, peers = self._directory, self._peers
         if directory is None or peers is None:
             raise InvariantError("a cluster forms when a member is open")
-        directory.save_formed(self.identity)
-        _log.info("%s: cluster %s has formed", self.member.id, self.identity.cluster_name)
-        peers.send_all(bytes([Tag.IDENTITY]) + encode_hello(self.identity.hello()))
-        self._start_driver()
+        try:
+            directory.save_formed(self.identity)
+            _log.info("%s: cluster %s has formed", self.member.id, self.identity.cluster_name)
+            peers.send_all(bytes([Tag.IDENTITY]) + encode_hello(self.identity.hello()))
+            self._start_driver()
+        except Exception as error:
+            self._fail(error)
+            return
         for member in peers.up:
             self._on_up(member)
 
