@@ -139,7 +139,8 @@ class CopycatReplica(Copycat, Buildable):
         try:
             await super().close()
         finally:
-            await self._at_server(self.server.close())
+            if self._thread is None or self._thread.is_running:
+                await self._at_server(self.server.close())
             if self._thread is not None:
                 await self._thread.close()
 
