@@ -84,6 +84,7 @@ class Cluster:
 
     directory: where members keep their data, on real files; `faulty` instead on a FaultyDisk each; neither: in memory.
     tcp: over real sockets. make: makes a server of its own kind from a member, the list and options.
+    options: for every server.
     """
 
     def __init__(
@@ -95,6 +96,7 @@ class Cluster:
         tcp: bool = False,
         config: RaftConfig = QUICK,
         make: Callable[..., RaftServer] | None = None,
+        **options: Any,
     ) -> None:
         self.network = Network(tcp=tcp)
         ports = free_ports(size) if tcp else range(5001, 5001 + size)
@@ -110,6 +112,7 @@ class Cluster:
         self.config = config
         self._directory = directory
         self._faulty = faulty
+        self._options = options
         self._make = make if make is not None else RaftServer
 
     # -- life --------------------------------------------------------------------------------------------------------
@@ -136,6 +139,7 @@ class Cluster:
             "transport": transport,
             "config": self.config,
             "on_fatal": self.fatal[name].append,
+            **self._options,
             **options,
         }
         if self._make is RaftServer:
