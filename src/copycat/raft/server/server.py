@@ -112,12 +112,12 @@ class RaftServer(Buildable):
     def _own(self, member: str | Member) -> Member:
         if isinstance(member, Member):
             if member not in self.members:
-                raise ConfigurationError(f"member {member} is not in the member list {_names(self.members)}")
+                raise _not_listed(str(member), self.members)
             return member
         for candidate in self.members:
             if member in (candidate.id, str(candidate)):
                 return candidate
-        raise ConfigurationError(f"member {member!r} is not in the member list {_names(self.members)}")
+        raise _not_listed(repr(member), self.members)
 
     # -- life --------------------------------------------------------------------------------------------------------
 
@@ -350,8 +350,11 @@ def _ignore(_connection: Connection, _frames: list[bytes]) -> None:
     """Nothing comes back on a link but the greeting."""
 
 
-def _names(members: Sequence[Member]) -> str:
-    return ", ".join(map(str, members))
+def _not_listed(member: str, members: Sequence[Member]) -> ConfigurationError:
+    names = ", ".join(map(str, members))
+    return ConfigurationError(
+        f"member {member} is not in the member list {names}: name it there, or give the id of one that is"
+    )
 
 
 def _system_random() -> random.Random:
