@@ -171,3 +171,21 @@ def test_a_run_of_blocks_that_follow_is_read_whole() -> None:
 def test_a_run_whose_blocks_do_not_follow_is_refused(change: tuple[str, int]) -> None:
     with pytest.raises(ProtocolError, match="does not follow its predecessor"):
         decode_records(run_of(change), LIMIT)
+
+
+def test_any_changed_byte_of_a_run_from_a_peer_is_refused() -> None:
+    log = MemoryLog()
+    blocks = [append(log, b"one"), append(log, b"twotwo")]
+    run, _ = log.read_records(1, 2, 1 << 20)
+    assert decode_records(run, 100) == blocks
+    assert decode_records(memoryview(run), 100) == blocks
+    for position in range(len(run)):
+        changed = bytearray(run)
+        changed[position] ^= 0x10
+        with pytest.raises(ProtocolError):
+            decode_records(bytes(changed), 100)
+        if position:
+            with pytest.raises(ProtocolError):
+                decode_records(run[: position if position != record_bytes(3) else position - 1], 100)
+    with pytest.raises(ProtocolError):
+        decode_records(run, 4)
