@@ -237,9 +237,9 @@ class ClientEngine:
         now = self._loop.time()
         if now >= self.submitter.due:
             self.submitter.expire(now)
-        if self.session.is_waiting and self.connector.connection is not None:
-            if now >= self._progress_at + self._patience:
-                self._lose_patience()
+        is_overdue = now >= self._progress_at + self._patience
+        if is_overdue and self.session.is_waiting and self.connector.connection is not None:
+            self._lose_patience()
         self._update_state()
         self._flush()
 
