@@ -242,8 +242,10 @@ class RaftServer(Buildable):
         loop = asyncio.get_running_loop()
         started = loop.time()
         told = False
-        while not self.status().leader:
+        while True:
             self._check_lives()
+            if self.status().leader:
+                return
             passed = loop.time() - started
             if timeout is not None and passed >= timeout:
                 raise NoLeaderError(f"no leader within {timeout:g} s: {self.status().why_no_leader}")
@@ -320,7 +322,12 @@ class RaftServer(Buildable):
     # -- status ------------------------------------------------------------------------------------------------------
 
     def status(self) -> Status:
-        """What this server knows now: role, term, leader, members, indexes, sessions, and why there is no leader."""
+        """What this server knows: role, term, leader, members, indexes, sessions, and why there is no leader.
+
+        After `close`: what it knew last. Raises ClosedError before `open`.
+        """
+        if not hasattr(self, "identity"):
+            raise ClosedError(f"server {self.member.id} is not open")
         errors = sum(listener.statistics().protocol_errors for listener in self._listeners)
         return describe(self.identity, self.driver, self.desk, self._peers, self.failure, errors)
 
