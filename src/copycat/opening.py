@@ -50,7 +50,7 @@ def open(
     session_timeout: in seconds. timeout: in seconds, of calls that name none; None: for ever.
 
     Raises TypeError for a target that is neither text nor a path; ConfigurationError for an address without
-    `copycat://`, and for arguments that do not go together.
+    `copycat://`, for other URLs, and for arguments that do not go together.
     """
     if target is _IN_MEMORY:
         storage = Storage(level=StorageLevel.MEMORY)
@@ -76,6 +76,11 @@ def open(
         if isinstance(target, str) and _ADDRESSES.fullmatch(text) and not Path(text).exists():
             raise ConfigurationError(
                 f"{text!r} looks like an address; to connect to servers write copycat.open({SCHEME + text!r})"
+            )
+        if "://" in text:
+            raise ConfigurationError(
+                f"{text!r} is neither a directory nor a {SCHEME} URL; to connect to servers write "
+                f'copycat.open("{SCHEME}host:port,...")'
             )
         storage = Storage(text)
     if (id is None) != (members is None):
@@ -132,10 +137,12 @@ class open_all:  # noqa: N801  # reads like the function it is next to
 
     async def _open(self) -> None:
         try:
-            outcomes = await asyncio.gather(*(each.open() for each in self._openables), return_exceptions=True)
-            for outcome in outcomes:
-                if isinstance(outcome, BaseException):
-                    raise outcome
+            async with asyncio.TaskGroup() as tasks:
+                for each in self._openables:
+                    tasks.create_task(each.open())
+        except BaseExceptionGroup as failed:  # what failed first ended the others: it is the cause
+            await self._close()
+            raise failed.exceptions[0] from None
         except BaseException:
             await self._close()
             raise

@@ -1,11 +1,13 @@
 """A Copycat with a server of its own: the process holds the state, takes part in consensus, and uses it."""
 
+import asyncio
 import random
 from collections.abc import Coroutine, Iterable, Sequence
 from typing import Any, TypeVar
 
 from copycat.collections import DistributedMap
 from copycat.coordination import DistributedLeaderElection, DistributedLock, DistributedTopic
+from copycat.errors import ClosedError
 from copycat.handle import SESSION_TIMEOUT_SECONDS, TIMEOUT_SECONDS, Copycat
 from copycat.io.serializer import Serializer
 from copycat.io.storage.storage import Storage
@@ -24,6 +26,7 @@ from copycat.resource.loading import machines_of
 from copycat.resource.manager import ResourceManager
 from copycat.util.address import Address
 from copycat.util.builder import Buildable
+from copycat.util.context import Context
 from copycat.util.loop_thread import LoopThread
 
 T = TypeVar("T")
@@ -102,7 +105,10 @@ class CopycatReplica(Copycat, Buildable):
             random=random,
         )
         self._thread = LoopThread(f"copycat-{self.server.member.id}") if thread else None
-        self._is_started = False
+        self._opening, self._stopping = asyncio.Lock(), asyncio.Lock()
+        self._context: Context | None = None  # where it was opened
+        self._is_running = False
+        self._is_closed = False
         client = RaftClient(
             [OWN_DOOR],
             transport=LocalTransport(own.registry),
@@ -117,35 +123,61 @@ class CopycatReplica(Copycat, Buildable):
     async def open(self, timeout: float | None = TIMEOUT_SECONDS) -> "CopycatReplica":
         """Start the server, wait until there is a leader, for `timeout` seconds (None: for ever), and open a session.
 
-        Raises: NoLeaderError, saying which members were heard and why the others were not; DirectoryInUseError,
-        ForeignDirectoryError, CorruptionError, StorageError, ConfigurationError (a port in use). Nothing stays open
-        then.
+        Idempotent while it is open. Raises: NoLeaderError, saying which members were heard and why the others were
+        not; DirectoryInUseError, ForeignDirectoryError, CorruptionError, StorageError, ConfigurationError (a port in
+        use). Nothing stays open then. ClosedError for a replica that was closed.
         """
-        if self._is_started:
-            return self
-        self._is_started = True
+        async with self._opening:  # whoever comes second waits for the first
+            if self._is_closed:
+                raise ClosedError("the replica is closed: open another")
+            if self._context is None:
+                await self._start(timeout)
+            else:
+                await super().open()
+        return self
+
+    async def _start(self, timeout: float | None) -> None:
+        self._context = Context.current()
         if self._thread is not None:
             self._thread.start()
+        self._is_running = True
         try:
             await self._at_server(self.server.open(timeout))
             await super().open()
         except BaseException:
             await self.close()
             raise
-        return self
 
     async def close(self) -> None:
-        """End the session and stop the server. The member keeps its place in the cluster, and its data. Idempotent."""
+        """End the session and stop the server. The member keeps its place in the cluster, and its data.
+
+        Idempotent; does nothing in a forked child.
+        """
+        if self._context is not None:
+            if self._context.is_inherited:
+                return  # nothing here is this process's to end
+            self._context.check_thread()
+        self._is_closed = True
         try:
             await super().close()
         finally:
-            if self._thread is None or self._thread.is_running:
-                await self._at_server(self.server.close())
-            if self._thread is not None:
-                await self._thread.close()
+            async with self._stopping:
+                if self._is_running:
+                    await self._at_server(self.server.close())
+                    if self._thread is not None:
+                        await self._thread.close()
+                    self._is_running = False
 
     async def server_status(self) -> Status:
-        """What this replica's own server knows."""
+        """What this replica's own server knows. Raises ClosedError while it is not open."""
+        if self._context is not None:
+            self._context.check_process()
+        if not self._is_running:
+            raise ClosedError(
+                "the replica is closed: open another"
+                if self._is_closed
+                else "the replica is not open: await its open()"
+            )
 
         async def ask() -> Status:
             return self.server.status()

@@ -71,7 +71,7 @@ def test_an_id_that_is_not_in_the_member_list(tmp_path: Path) -> None:
 
     message = refusal("--id", "z", "--members", member, "--data", str(tmp_path / "z"))
 
-    assert f"member 'z' is not in the member list {member}" in message
+    assert f"member 'z' is not in the member list {member}: name it there, or give the id of one that is" in message
     assert not (tmp_path / "z").exists()
 
 

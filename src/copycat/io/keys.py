@@ -156,5 +156,7 @@ def _decode_enum(body: bytes, registry: Registry) -> Any:
 
 def _too_large(size: int) -> TooLargeError:
     return TooLargeError(
-        f"a key of {size} bytes; the limit is {KEY_SIZE_BYTES_MAX}", size_bytes=size, limit_bytes=KEY_SIZE_BYTES_MAX
+        f"a key of {size} bytes; the limit is {KEY_SIZE_BYTES_MAX}: use a shorter one",
+        size_bytes=size,
+        limit_bytes=KEY_SIZE_BYTES_MAX,
     )

@@ -130,7 +130,7 @@ class Serializer:
         data = self._values.encode(value)
         if len(data) > self.max_size:
             raise TooLargeError(
-                f"a value of {len(data)} bytes; the limit is {self.max_size}",
+                f"a value of {len(data)} bytes; the limit is {self.max_size}: store it in parts",
                 size_bytes=len(data),
                 limit_bytes=self.max_size,
             )

@@ -4,7 +4,7 @@ import zlib
 
 from copycat.io.storage import Block, Log
 from copycat.io.storage.base import BaseLog
-from copycat.testing.disk import FaultyDisk
+from copycat.testing.disk import FaultyDisk, FaultyFile
 
 DIRECTORY = "data"
 WALL_MS = 1_700_000_000_000
@@ -14,6 +14,28 @@ def make_disk() -> FaultyDisk:
     disk = FaultyDisk()
     disk.make_directory(DIRECTORY)
     return disk
+
+
+class WatchedDisk(FaultyDisk):
+    """Remembers the files that were opened and the paths that were removed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.make_directory(DIRECTORY)
+        self.opened: list[FaultyFile] = []
+        self.removed: list[str] = []
+
+    def open(self, path: str, *, create: bool = False) -> FaultyFile:
+        file = super().open(path, create=create)
+        self.opened.append(file)
+        return file
+
+    def remove(self, path: str) -> None:
+        super().remove(path)
+        self.removed.append(path)
+
+    def all_closed(self) -> bool:
+        return all(file._closed for file in self.opened)
 
 
 def open_log(disk: FaultyDisk, *, segment: int = 1 << 20, cache: int = 1 << 20, cluster_id: bytes = b"") -> Log:

@@ -1,7 +1,7 @@
-"""Settings, directories, locks, metadata, records from peers."""
+"""Where and how a member keeps its data: settings, directories, locks."""
 
+import errno
 import os
-import random
 import stat
 import subprocess
 import sys
@@ -10,24 +10,13 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from copycat.errors import (
-    ConfigurationError,
-    CorruptionError,
-    DirectoryInUseError,
-    ForeignDirectoryError,
-    LogError,
-    ProtocolError,
-    StorageError,
-)
+from copycat.errors import ConfigurationError, DirectoryInUseError, StorageError
 from copycat.io.storage import Log, Storage, StorageLevel
 from copycat.io.storage.disk import OsDisk
 from copycat.io.storage.memory import MemoryLog
-from copycat.io.storage.metadata import Metadata, MetadataStore
-from copycat.io.storage.record import decode_records, record_bytes
-from copycat.testing.disk import PowerFailure
-from tests.io.storage.helpers import DIRECTORY, all_blocks, append, flush, make_disk
-
-IDENTITY = Metadata(term=3, vote="b", member_id="a", incarnation=b"i" * 16, members=["a=h:1", "b=h:2"])
+from copycat.io.storage.metadata import Metadata
+from copycat.testing.disk import FaultyDisk
+from tests.io.storage.helpers import DIRECTORY, all_blocks, append, flush, newest_segment
 
 
 def test_a_log_on_a_real_disk_survives_reopening(tmp_path: Path) -> None:
@@ -107,111 +96,124 @@ def test_memory_level_needs_no_directory() -> None:
     assert storage.open_metadata().load() is None
 
 
-def test_metadata_round_trips_and_counts_its_saves() -> None:
-    disk = make_disk()
-    store = MetadataStore(disk, DIRECTORY)
-    assert store.load() is None
-    assert store.save(IDENTITY).sequence == 1
-    assert store.save(IDENTITY).sequence == 2
-    disk.crash(random.Random(0), kept=0.0)
-    found = MetadataStore(disk, DIRECTORY).load()
-    assert found is not None
-    assert (found.vote, found.sequence, found.members) == ("b", 2, IDENTITY.members)
+def test_the_defaults_are_those_of_the_reference() -> None:
+    storage = Storage()
+    assert (storage.directory, storage.level) == (".", StorageLevel.DISK)
+    assert (storage.max_segment_size, storage.max_entry_size, storage.cache_size) == (32 << 20, 1 << 20, 64 << 20)
+    assert isinstance(storage.disk, OsDisk)
+    assert repr(Storage("d")) == "Storage('d', level=StorageLevel.DISK)"
 
 
-@pytest.mark.parametrize("bad", ["metadata-a", "metadata-b"])
-def test_one_bad_copy_of_the_metadata_is_survived_even_if_mending_it_is_torn(bad: str) -> None:
-    disk = make_disk()
-    store = MetadataStore(disk, DIRECTORY)
-    store.load()
-    store.save(IDENTITY)
-    paths = [f"{DIRECTORY}/metadata-a", f"{DIRECTORY}/metadata-b"]
-    disk.flip_bit(f"{DIRECTORY}/{bad}", 30)
-    before = [disk.contents(path) for path in paths]
-    disk.stop_after = 4  # both opened and read, the first to be mended opened and written, not yet synced
-    with pytest.raises(PowerFailure):
-        MetadataStore(disk, DIRECTORY).load()
-    changed = [path for path, content in zip(paths, before, strict=True) if disk.contents(path) != content]
-    assert changed == [f"{DIRECTORY}/{bad}"]
-    disk.crash(random.Random(0), kept=1.0)
-    disk.flip_bit(changed[0], 20)
-    found = MetadataStore(disk, DIRECTORY).load()
-    assert found is not None
-    assert found.vote == IDENTITY.vote
-    assert disk.contents(paths[0]) == disk.contents(paths[1])
+@pytest.mark.parametrize(
+    ("name", "low", "high"),
+    [
+        ("max_segment_size", 1 << 20, 1 << 30),
+        ("max_entry_size", 1 << 10, 32 << 20),
+        ("cache_size", 1 << 20, 64 << 30),
+    ],
+)
+def test_each_setting_has_its_range(name: str, low: int, high: int) -> None:
+    for value in (low, high):
+        settings = {"max_segment_size": 1 << 30, "max_entry_size": 1 << 10} | {name: value}
+        assert getattr(Storage(**settings), name) == value  # type: ignore[arg-type]  # by name
+    for wrong in (low - 1, high + 1, True, str(low), float(low)):
+        with pytest.raises(ConfigurationError, match=rf"{name} is .*; it must be an int from {low} to {high} bytes"):
+            Storage(**{name: wrong})  # type: ignore[arg-type]  # the very thing under test
 
 
-def test_two_bad_copies_of_the_metadata_are_refused() -> None:
-    disk = make_disk()
-    store = MetadataStore(disk, DIRECTORY)
-    store.load()
-    store.save(IDENTITY)
-    for name in ("metadata-a", "metadata-b"):
-        disk.flip_bit(f"{DIRECTORY}/{name}", 30)
-    with pytest.raises(CorruptionError):
-        MetadataStore(disk, DIRECTORY).load()
+def test_an_entry_fits_into_a_segment() -> None:
+    assert Storage(max_entry_size=2 << 20, max_segment_size=2 << 20).max_entry_size == 2 << 20
+    with pytest.raises(ConfigurationError, match="must not exceed max_segment_size"):
+        Storage(max_entry_size=(2 << 20) + 1, max_segment_size=2 << 20)
 
 
-def test_a_vote_read_from_the_cache_after_a_failed_sync_is_made_durable() -> None:
-    disk = make_disk()
-    store = MetadataStore(disk, DIRECTORY)
-    store.load()
-    store.save(IDENTITY)
-    disk.fail_syncs = True
-    with pytest.raises(OSError, match="Input/output"):
-        store.save(msgspec.structs.replace(IDENTITY, term=4, vote="c"))
-    with pytest.raises(LogError):
-        store.save(IDENTITY)
-    disk.fail_syncs = False
-    restarted = MetadataStore(disk, DIRECTORY).load()
-    disk.crash(random.Random(0), kept=0.0)
-    assert MetadataStore(disk, DIRECTORY).load() == restarted
+def test_an_empty_name_is_no_directory() -> None:
+    with pytest.raises(ConfigurationError, match="directory is empty"):
+        Storage("")
 
 
-def test_metadata_of_a_later_format_is_foreign() -> None:
-    import struct
-    import zlib
-
-    disk = make_disk()
-    head = struct.pack("<8sII", b"COPYCATM", 2, 0)
-    disk.open(f"{DIRECTORY}/metadata-a", create=True).write_at(0, head + struct.pack("<I", zlib.crc32(head)))
-    with pytest.raises(ForeignDirectoryError):
-        MetadataStore(disk, DIRECTORY).load()
+def test_closing_a_storage_releases_all_its_locks_and_may_be_repeated(tmp_path: Path) -> None:
+    storage = Storage(tmp_path)
+    storage.lock()
+    storage.close()
+    storage.close()
+    Storage(tmp_path).lock().close()
 
 
-def test_a_crash_at_any_moment_of_a_save_leaves_the_old_or_the_new_vote() -> None:
-    for seed in range(120):
-        disk = make_disk()
-        store = MetadataStore(disk, DIRECTORY)
-        store.load()
-        votes = ["", "", "b"]
-        if seed % 2:
-            store.save(Metadata(term=1, vote="a", member_id="a", incarnation=b"i" * 16))
-            votes = ["a", "b"]
-        disk.stop_after = seed // 2 % 12
-        try:
-            store.save(IDENTITY)
-            votes = ["b"]
-        except PowerFailure:
-            pass
-        disk.crash(random.Random(seed))
-        found = MetadataStore(disk, DIRECTORY).load()
-        assert (found.vote if found is not None else "") in votes
+def test_the_lock_is_a_file_in_the_directory_which_is_made_for_it() -> None:
+    disk = FaultyDisk()
+    Storage(DIRECTORY, disk=disk).lock()
+    with pytest.raises(DirectoryInUseError):
+        disk.lock(f"{DIRECTORY}/lock")
 
 
-def test_any_changed_byte_of_a_run_from_a_peer_is_refused() -> None:
-    log = MemoryLog()
-    blocks = [append(log, b"one"), append(log, b"twotwo")]
-    run, _ = log.read_records(1, 2, 1 << 20)
-    assert decode_records(run, 100) == blocks
-    assert decode_records(memoryview(run), 100) == blocks
-    for position in range(len(run)):
-        changed = bytearray(run)
-        changed[position] ^= 0x10
-        with pytest.raises(ProtocolError):
-            decode_records(bytes(changed), 100)
-        if position:
-            with pytest.raises(ProtocolError):
-                decode_records(run[: position if position != record_bytes(3) else position - 1], 100)
-    with pytest.raises(ProtocolError):
-        decode_records(run, 4)
+def test_a_log_is_opened_with_the_settings_of_its_storage() -> None:
+    disk = FaultyDisk()
+    storage = Storage(DIRECTORY, disk=disk, max_segment_size=3 << 20, cache_size=2 << 20)
+    log = storage.open_log("other", cluster_id=b"c" * 16)
+    assert isinstance(log, Log)
+    assert (log.directory, log.name, log.cluster_id, log.max_segment_size) == (DIRECTORY, "other", b"c" * 16, 3 << 20)
+    assert log._cache.limit_bytes == 2 << 20
+    assert newest_segment(disk).startswith(f"{DIRECTORY}/other-")
+    memory = Storage(level=StorageLevel.MEMORY).open_log(cluster_id=b"m" * 16)
+    assert memory.cluster_id == b"m" * 16
+    Storage(DIRECTORY, disk=disk).open_log()
+    assert [name for name in disk.list(DIRECTORY) if name.startswith("copycat-")]
+
+
+def test_metadata_is_opened_in_the_directory_which_is_made_for_it() -> None:
+    disk = FaultyDisk()
+    metadata = Storage(DIRECTORY, disk=disk).open_metadata()
+    assert metadata.load() is None
+    metadata.save(Metadata(term=1, vote="", member_id="a", incarnation=b"i" * 16))
+    assert disk.list(DIRECTORY) == ["metadata-a", "metadata-b"]
+
+
+@pytest.mark.parametrize(
+    ("number", "advice"),
+    [
+        (errno.ENOTDIR, "a file is in the place of the directory"),
+        (errno.EEXIST, "a file is in the place of the directory"),
+        (errno.EACCES, rf"user {os.geteuid()} may not write there"),
+        (errno.EPERM, rf"user {os.geteuid()} may not write there"),
+        (errno.EROFS, "mounted read-only"),
+        (errno.ENOSPC, "the disk is full"),
+        (errno.EDQUOT, "the disk is full"),
+        (errno.EIO, "check the disk and the system's log"),
+    ],
+)
+def test_what_the_system_refuses_is_explained_with_the_next_step(number: int, advice: str) -> None:
+    class Refusing(FaultyDisk):
+        def make_directory(self, path: str) -> None:
+            raise OSError(number, "refused", path + "/deep")
+
+    storage = Storage("d", disk=Refusing())
+    for attempt in (storage.lock, storage.open_log, storage.open_metadata):
+        with pytest.raises(StorageError, match=rf"cannot use d for data \(d/deep: refused\); .*{advice}"):
+            attempt()
+
+
+def test_an_error_without_a_file_names_the_directory() -> None:
+    class Refusing(FaultyDisk):
+        def make_directory(self, path: str) -> None:
+            raise OSError("odd")
+
+    with pytest.raises(StorageError, match=r"cannot use d for data \(d: odd\); check the disk"):
+        Storage("d", disk=Refusing()).lock()
+
+
+def test_memory_keeps_metadata_and_a_log_as_long_as_the_process() -> None:
+    storage = Storage(level=StorageLevel.MEMORY)
+    metadata = storage.open_metadata()
+    saved = metadata.save(Metadata(term=1, vote="b", member_id="a", incarnation=b"i" * 16))
+    assert (saved.vote, saved.sequence) == ("b", 1)
+    assert metadata.save(saved).sequence == 2
+    assert metadata.load() == msgspec.structs.replace(saved, sequence=2)
+    log = storage.open_log()
+    block = append(log)
+    flush(log)
+    assert log.take_prewrite() is None
+    log.clear_fault()
+    log.close()
+    assert (all_blocks(log), log.is_faulty) == ([block], False)
+    storage.close()

@@ -184,16 +184,55 @@ async def test_a_server_that_stops_answering_is_left_for_another() -> None:
 
 
 @virtual
+@pytest.mark.parametrize("session_timeout", [0.2, 1, 3])
+async def test_a_server_that_falls_silent_is_left_while_the_session_can_be_kept_elsewhere(
+    session_timeout: float,
+) -> None:
+    async with Cluster("ab") as cluster:
+        cluster.model.timeout_ms = round(session_timeout * 1000)
+        client = await cluster.client(session_timeout=session_timeout)
+        for _ in range(5):
+            await asyncio.sleep(session_timeout)
+            mute = cluster.host_of(client)
+            mute.is_mute = True
+            silent_since = now()
+            await reach(client, SUSPENDED)
+            await reach(client, CONNECTED)
+            mute.is_mute = False
+            assert cluster.host_of(client) is not mute
+            assert now() - silent_since < session_timeout
+
+
+@virtual
 async def test_a_server_that_answers_is_not_left_and_neither_is_one_that_owes_nothing() -> None:
     async with Cluster("ab") as cluster:
-        client = await cluster.client(session_timeout=60)
-        host = cluster.host_of(client)
         cluster.model.timeout_ms = 60_000
+        client = await cluster.client()
+        host = cluster.host_of(client)
         for number in range(10):
             await say(client, f"a{number}")
             await asyncio.sleep(PATIENCE_SECONDS_MIN + 0.5)
         assert cluster.host_of(client) is host
         assert host.callers == 1
+
+
+@virtual
+async def test_one_that_has_just_lost_its_leader_is_given_time_to_find_another_after_a_long_silence_too() -> None:
+    async with Cluster("ab") as cluster:
+        cluster.model.timeout_ms = 60_000
+        client = await cluster.client()
+        host = cluster.host_of(client)
+        await asyncio.sleep(10)
+        cluster.model.leader = ""
+        cluster.a.announce()
+        cluster.hosts["b"].announce()
+        await reach(client, SUSPENDED)
+        await asyncio.sleep(PATIENCE_SECONDS_MIN - 0.1)
+        cluster.model.leader = "b"
+        host.announce()
+        await reach(client, CONNECTED)
+        assert host.callers == 1
+        assert cluster.host_of(client) is host
 
 
 @virtual

@@ -269,6 +269,19 @@ def test_what_was_held_back_by_a_refused_query_is_shown_with_the_refusal() -> No
     ]
 
 
+def test_a_server_without_a_leader_is_asked_nothing_more_until_it_names_one() -> None:
+    client = Client()
+    client.hear(leader())
+    client.register()
+    client.ask("q")
+    client.frames()
+    client.ask("r")
+    assert client.hear(query_refused(1, Reason.NO_LEADER)) == []
+    assert client.frames() == []
+    client.hear(leader("b", 2))
+    assert [each[-1] for each in client.sent() if each[0] == "QUERY"] == [["q"], ["r"]]
+
+
 def test_a_refusal_that_nobody_waits_for_is_ignored(asker: Asker) -> None:
     asker.ask("a")
     asker.sent()

@@ -301,7 +301,9 @@ def test_other_bytes_where_entries_are_committed_halt_the_member() -> None:
 
 
 def test_an_append_behind_what_the_log_begins_with_is_refused_with_its_base() -> None:
-    member = Member(term=3, base=LogView(base_index=7, base_term=2, base_chain=70))
+    log = LogView(base_index=7, base_term=2, base_chain=70)
+    log.append(8, 2, 2, 80, 10)
+    member = Member(term=3, base=log)
     member.follow()
     assert hint_of(member, index=6, term=2) == 7
     request = append_to((), term=3, round=5, confirm=True)

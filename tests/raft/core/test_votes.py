@@ -3,9 +3,11 @@
 import pytest
 
 from copycat.raft.core.candidate import Candidate
+from copycat.raft.core.config import RaftConfig
 from copycat.raft.core.effects import Effect, Persist, Send
 from copycat.raft.core.events import Flushed, Persisted, Unreachable
 from copycat.raft.protocol.messages import PollRequest, PollResponse, VoteRequest, VoteResponse
+from tests.raft.core.cluster import CoreCluster
 from tests.raft.core.member import START, Member, answers, append_to, blocks_of, messages, roles
 
 
@@ -67,7 +69,7 @@ def test_a_vote_leaves_once_it_is_durable_and_again_when_asked_again() -> None:
     assert (member.raft.vote, member.raft.deadline_ms) == ("b", member.now + 600)
     assert messages(member.hear("b", ask())) == []
     assert messages(member.persist()) == [("b", VoteResponse(term=2, granted=True))]
-    assert messages(member.hear("b", ask())) == [("b", VoteResponse(term=2, granted=True))]
+    assert member.hear("b", ask()) == [Send("b", VoteResponse(term=2, granted=True))]
 
 
 def test_a_member_votes_once_a_term() -> None:
@@ -224,6 +226,63 @@ def test_votes_are_counted_once_a_member_and_only_of_this_term() -> None:
         assert member.hear(name, response) == []
     assert candidate_of(member).granted == {"a", "b"}
     assert roles(member.hear("c", yes)) == [("leader", 3, "a")]
+
+
+def test_where_votes_are_split_the_next_poll_comes_one_to_two_heartbeats_later() -> None:
+    member = Member(term=2, size=3)
+    member.follow("c")
+    member.step(Unreachable("c", refused=True), after=250)
+    member.campaign()
+    member.persist()
+    member.random = 0.5
+    member.hear("b", VoteResponse(term=3, granted=False))
+    assert member.raft.deadline_ms == member.now + 150
+    member.random = 0.0
+    member.hear("b", VoteResponse(term=3, granted=False), after=10)
+    assert member.raft.deadline_ms == member.now + 140
+    effects = member.step(after=140)
+    assert [message for _, message in messages(effects)] == [PollRequest(term=4, last_index=0, last_term=0)] * 2
+
+
+@pytest.mark.parametrize(
+    ("refusals", "is_lost"),
+    [
+        ([("b", 3), ("c", 3)], False),
+        ([("b", 3), ("b", 3), ("b", 3)], False),
+        ([("b", 3), ("c", 3), ("d", 2)], False),
+        ([("b", 3), ("c", 3), ("z", 3)], False),
+        ([("b", 3), ("c", 3), ("d", 3)], True),
+    ],
+)
+def test_an_election_is_lost_when_a_majority_can_no_longer_be_had(
+    refusals: list[tuple[str, int]], is_lost: bool
+) -> None:
+    member = Member(term=2, size=5)
+    member.campaign()
+    member.persist()
+    deadline = member.raft.deadline_ms
+    for name, term in refusals:
+        member.hear(name, VoteResponse(term=term, granted=False))
+    assert candidate_of(member).is_lost is is_lost
+    assert (member.raft.deadline_ms < deadline) is is_lost
+
+
+def test_rivals_for_a_dead_leaders_place_agree_before_an_election_timeout_has_passed_on_top() -> None:
+    """Among so many seeds are some where both campaign in the same moment, and each votes for itself."""
+    terms, timeout_ms = set(), RaftConfig().election_timeout_ms
+    for seed in range(100):
+        cluster = CoreCluster(3, seed=seed)
+        cluster.delay_ms = (1, 2)
+        dead = cluster.elect()
+        cluster.run(1_000)
+        before = cluster.nodes[dead].raft.term  # type: ignore[union-attr]  # alive
+        cluster.kill(dead)
+        cluster.tell_dead(dead)
+        cluster.run(RaftConfig().lease_ms + timeout_ms - 1)
+        leader = cluster.leader()
+        assert leader is not None, f"seed {seed}"
+        terms.add(cluster.nodes[leader].raft.term - before)  # type: ignore[union-attr]  # alive
+    assert max(terms) > 1, "no seed split the votes"
 
 
 def test_a_vote_answers_no_poll_and_a_poll_no_vote() -> None:

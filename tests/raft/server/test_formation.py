@@ -1,5 +1,6 @@
 """Forming a cluster, starting it again, and who is let in: protocol §2."""
 
+import asyncio
 import logging
 import shutil
 from functools import partial
@@ -9,8 +10,10 @@ import pytest
 
 from copycat.errors import ClosedError, ForeignDirectoryError, NoLeaderError
 from copycat.raft.protocol.members import Member
+from copycat.raft.protocol.wire import HEADER_STATUS, Tag
 from copycat.util.address import Address
 from tests.io.transport.support import wait_until
+from tests.raft.server.caller import call, keep_alive
 from tests.raft.server.cluster import Cluster, get, put
 
 MOMENT = 0.3  # how long to wait for a leader that cannot come
@@ -66,6 +69,27 @@ async def test_a_block_that_is_not_entered_leaves_no_server_behind(monkeypatch: 
             pytest.fail("nobody leads")
     with pytest.raises(ClosedError, match="is not open"):
         _ = server.address
+
+
+@pytest.mark.slow
+async def test_callers_that_came_before_the_cluster_had_formed_are_served_when_it_has() -> None:
+    cluster = Cluster(3)
+    with pytest.raises(NoLeaderError):
+        await cluster.new_server("a").open(MOMENT)
+    client = cluster.new_client(to=["a"])
+    opening = asyncio.create_task(client.open())
+    caller, gone = await call(cluster, "a"), await call(cluster, "a")
+    caller.send(keep_alive(1, b"?" * 16))  # nobody is there to read it
+    caller.send(HEADER_STATUS.pack(Tag.STATUS, 7))
+    assert b"forming" in await caller.answer(Tag.STATUS_ANSWER)
+    gone.connection.close()
+    await wait_until(lambda: cluster.network.links_of("client"))
+    assert not opening.done()
+    await cluster.start("b", "c")
+    await opening
+    assert await put(client, "k", 1) is None
+    assert cluster.status("a").clients == 2
+    await cluster.close()
 
 
 async def test_members_given_different_lists_refuse_each_other_naming_both_lists() -> None:

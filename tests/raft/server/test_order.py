@@ -189,30 +189,22 @@ async def test_more_commands_than_a_window_holds_leave_as_results_come() -> None
 
 
 async def test_order_holds_while_the_leader_refuses_for_want_of_room() -> None:
-    cluster = Cluster(3, faulty=True)
-    try:
-        await cluster.start(limits=ServerLimits(max_pending_bytes=1000))
+    async with Cluster(3, faulty=True, limits=ServerLimits(max_pending_bytes=1000)) as cluster:
         client = await cluster.client()
         chain = Chain(client)
         for _ in range(50):
             chain.put(COUNT // 50)
             await asyncio.sleep(0)
         await chain.check(cluster)
-    finally:
-        await cluster.close()
 
 
 async def test_order_holds_when_a_new_leader_can_hold_nothing_before_it_is_ready() -> None:
-    cluster = Cluster(3, faulty=True)
-    try:
-        await cluster.start(limits=ServerLimits(max_held_bytes=1))
+    async with Cluster(3, faulty=True, limits=ServerLimits(max_held_bytes=1)) as cluster:
         one, other = cluster.others(await cluster.elected())
         client = await cluster.client(to=[one])
         for name in (one, other):
             cluster.disks[name].sync_delay_s = 0.02  # between the first word of a new leader and its being ready
         await write_across(cluster, client, 1, stop)
-    finally:
-        await cluster.close()
 
 
 # -- many clients ------------------------------------------------------------------------------------------------------

@@ -4,8 +4,8 @@ import pytest
 
 from copycat.raft.protocol.operations import ConsistencyLevel
 from copycat.raft.protocol.wire import Tag
-from copycat.util.clock import SystemClock
 from tests.io.transport.support import wait_until
+from tests.raft.server.clock import StoppableClock
 from tests.raft.server.cluster import Cluster, get, put
 
 
@@ -26,29 +26,6 @@ async def polls(cluster: Cluster, name: str, count: int = 2) -> None:
                 and cluster.status(name).role == "candidate"
             )
         )
-
-
-class StoppableClock(SystemClock):
-    """Stands still between `stop` and `go_on`, but for what it is advanced; it never goes back."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._stopped_at: int | None = None
-        self._ahead = 0
-
-    def stop(self) -> None:
-        self._stopped_at = super().boottime_ms()
-
-    def advance(self, milliseconds: int) -> None:
-        assert self._stopped_at is not None
-        self._stopped_at += milliseconds
-
-    def go_on(self) -> None:
-        self._ahead = max(0, self.boottime_ms() - super().boottime_ms())
-        self._stopped_at = None
-
-    def boottime_ms(self) -> int:
-        return super().boottime_ms() + self._ahead if self._stopped_at is None else self._stopped_at
 
 
 # -- members that are missing ------------------------------------------------------------------------------------------
@@ -110,9 +87,7 @@ async def test_a_leader_cut_off_from_its_majority_answers_no_read_with_what_is_n
 
 async def test_a_cut_off_leader_answers_lease_reads_while_its_lease_lasts_and_linearizable_ones_never() -> None:
     clock = StoppableClock()
-    cluster = Cluster(3)
-    try:
-        await cluster.start(clock=clock)
+    async with Cluster(3, clock=clock) as cluster:
         leader = await cluster.elected()
         clients = [await cluster.client(name, to=[leader]) for name in ("one", "two", "three")]
         await put(clients[0], "k", 1)
@@ -130,8 +105,6 @@ async def test_a_cut_off_leader_answers_lease_reads_while_its_lease_lasts_and_li
         clock.go_on()
         cluster.network.heal()
         assert await linearizable == await leased == 1
-    finally:
-        await cluster.close()
 
 
 async def test_what_only_a_cut_off_leader_had_is_discarded_and_done_once_by_its_successor() -> None:

@@ -291,8 +291,9 @@ class RaftClient(Buildable):
         except UsageError as error:
             return error
         if self._loop is None:
+            is_new = self._context is None and self._closing is None
             return ClosedError(
-                "the client is not open: await its open()" if self._context is None else "the client is closed"
+                "the client is not open: await its open()" if is_new else "the client is closed: open another"
             )
         return ThreadError(
             "the client belongs to another event loop, that it was opened on: use it there, or open one here"

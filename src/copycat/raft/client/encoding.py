@@ -30,7 +30,7 @@ def encode_operation(target: int, instance: int, operation_id: int, arguments: S
         raise SerializationError(f"{what}: the arguments cannot be sent: {error}") from error
     if len(data) > ENTRY_BYTES_MAX:
         raise TooLargeError(
-            f"{what}: an operation of {len(data)} bytes exceeds the limit of {ENTRY_BYTES_MAX}",
+            f"{what}: an operation of {len(data)} bytes exceeds the limit of {ENTRY_BYTES_MAX}: send it in parts",
             size_bytes=len(data),
             limit_bytes=ENTRY_BYTES_MAX,
         )

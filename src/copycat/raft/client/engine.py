@@ -92,8 +92,11 @@ class ClientEngine:
         self._ended: Future[None] = loop.create_future()  # the last one has ended
         self._timer: TimerHandle | None = None
         self._timer_at = inf
-        self._patience = PATIENCE_SECONDS_MIN
+        # Another server must still hear of the session in time: a third passes before a silence can be noticed.
+        self._patience_min = min(PATIENCE_SECONDS_MIN, timeout_ms / 2000)
+        self._patience = self._patience_min
         self._progress_at = loop.time()
+        self._is_owed = False  # at the last turn, a server owed an answer
 
     # -- life --------------------------------------------------------------------------------------------------------
 
@@ -200,7 +203,7 @@ class ClientEngine:
                 self._loop.call_soon(self._deliver, batches)
             case Kept():
                 pass
-        self._patience = PATIENCE_SECONDS_MIN
+        self._patience = self._patience_min
         self._made_progress()
         if self.session.id:
             self.connector.settle()
@@ -257,6 +260,9 @@ class ClientEngine:
             if frames:
                 connection.send_many(frames)
                 connection.flush()
+        is_owed, self._is_owed = self._is_owed, self.session.is_waiting
+        if self._is_owed and not is_owed:
+            self._made_progress()  # patience counts from when the server began to owe something
         self._wake_at(self._due(connection))
 
     def _due(self, connection: Connection | None) -> float:
@@ -290,9 +296,8 @@ class ClientEngine:
             self._on_loss(Loss(why, is_over=False))
         if now >= self.submitter.due:
             self.submitter.expire(now)
-        if not self.session.is_waiting:
-            self._progress_at = now
-        elif now >= self._progress_at + self._patience and self.connector.connection is not None:
+        is_overdue = now >= self._progress_at + self._patience
+        if is_overdue and self.session.is_waiting and self.connector.connection is not None:
             self._lose_patience()
         self._update_state()
         self._flush()

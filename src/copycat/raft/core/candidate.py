@@ -27,6 +27,8 @@ class Candidate:
     deadline_ms: int
     polling: bool
     granted: set[str] = field(default_factory=set)
+    refused: set[str] = field(default_factory=set)
+    is_lost: bool = False  # this election can no longer be won
 
 
 def poll(raft: Raft) -> None:
@@ -69,9 +71,24 @@ def on_poll_response(raft: Raft, role: Candidate, member: str, response: PollRes
 
 
 def on_vote_response(raft: Raft, role: Candidate, member: str, response: VoteResponse) -> None:
-    if not role.polling and response.granted and response.term == raft.term and member in raft.others:
+    if role.polling or response.term != raft.term or member not in raft.others:
+        return
+    if response.granted:
         role.granted.add(member)
         win(raft, role)
+    else:
+        role.refused.add(member)
+        give_up(raft, role)
+
+
+def give_up(raft: Raft, role: Candidate) -> None:
+    """Poll again soon if too many have refused or are dead: where votes were split, nobody leads this term.
+
+    Should another have won after all, its first words come within a heartbeat; and the rivals must not meet again.
+    """
+    if not role.is_lost and len(raft.voters) - len(role.refused | raft.dead) < majority(len(raft.voters)):
+        role.is_lost = True
+        role.deadline_ms = min(role.deadline_ms, raft.now + int(raft.config.heartbeat_ms * (1 + raft.random())))
 
 
 def win(raft: Raft, role: Candidate) -> None:

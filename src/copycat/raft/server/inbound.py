@@ -15,6 +15,7 @@ from copycat.io.storage.record import decode_records
 from copycat.io.transport.transport import Connection
 from copycat.raft.core.events import Received
 from copycat.raft.protocol.handshake import Hello, agree_version, decode_hello, encode_hello
+from copycat.raft.protocol.messages import Append
 from copycat.raft.protocol.wire import HEADER_STATUS, Tag, decode_append, decode_message, unpack
 from copycat.raft.server.desk import Desk
 from copycat.raft.server.driver import Driver
@@ -139,18 +140,33 @@ class Inbound:
     def _from_member(self, member: str, frame: bytes) -> None:
         tag = frame[0] if frame else 0
         if tag == Tag.IDENTITY:
-            self.greet(decode_hello(frame[1:]))
+            try:
+                self.greet(decode_hello(frame[1:]))
+            except HandshakeError as error:
+                raise ProtocolError(str(error)) from error
             return
         driver, desk = self._host.driver, self._host.desk
         if driver is None or desk is None:
             return  # not formed: no vote, no entry, no promise
         if tag == Tag.APPEND:
-            append, records = decode_append(frame)
-            append.blocks = decode_records(records, self._max_body)
-            driver.post(Received(member, append))
+            driver.post(Received(member, self._read_append(frame)))
         elif tag == Tag.FORWARD:
             desk.from_follower(member, frame)
         elif tag == Tag.RELAY:
             desk.from_leader(frame)
         else:
             driver.post(Received(member, decode_message(frame)))
+
+    def _read_append(self, frame: bytes) -> Append:
+        """An append whose blocks follow the place it names, and one another. Raises ProtocolError."""
+        append, records = decode_append(frame)
+        blocks = decode_records(records, self._max_body)
+        if blocks:
+            first = blocks[0]
+            follows = (first.first_index, first.chain_before) == (append.previous_index + 1, append.previous_chain)
+            if not follows or blocks[-1].term > append.term:
+                raise ProtocolError(
+                    f"an append of term {append.term} behind {append.previous_index} holds other blocks"
+                )
+        append.blocks = blocks
+        return append

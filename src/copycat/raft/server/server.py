@@ -112,12 +112,12 @@ class RaftServer(Buildable):
     def _own(self, member: str | Member) -> Member:
         if isinstance(member, Member):
             if member not in self.members:
-                raise ConfigurationError(f"member {member} is not in the member list {_names(self.members)}")
+                raise _not_listed(str(member), self.members)
             return member
         for candidate in self.members:
             if member in (candidate.id, str(candidate)):
                 return candidate
-        raise ConfigurationError(f"member {member!r} is not in the member list {_names(self.members)}")
+        raise _not_listed(repr(member), self.members)
 
     # -- life --------------------------------------------------------------------------------------------------------
 
@@ -243,8 +243,10 @@ class RaftServer(Buildable):
         loop = asyncio.get_running_loop()
         started = loop.time()
         told = False
-        while not self.status().leader:
+        while True:
             self._check_lives()
+            if self.status().leader:
+                return
             passed = loop.time() - started
             if timeout is not None and passed >= timeout:
                 raise NoLeaderError(f"no leader within {timeout:g} s: {self.status().why_no_leader}")
@@ -321,7 +323,12 @@ class RaftServer(Buildable):
     # -- status ------------------------------------------------------------------------------------------------------
 
     def status(self) -> Status:
-        """What this server knows now: role, term, leader, members, indexes, sessions, and why there is no leader."""
+        """What this server knows: role, term, leader, members, indexes, sessions, and why there is no leader.
+
+        After `close`: what it knew last. Raises ClosedError before `open`.
+        """
+        if not hasattr(self, "identity"):
+            raise ClosedError(f"server {self.member.id} is not open")
         errors = sum(listener.statistics().protocol_errors for listener in self._listeners)
         return describe(self.identity, self.driver, self.desk, self._peers, self.failure, errors)
 
@@ -351,8 +358,11 @@ def _ignore(_connection: Connection, _frames: list[bytes]) -> None:
     """Nothing comes back on a link but the greeting."""
 
 
-def _names(members: Sequence[Member]) -> str:
-    return ", ".join(map(str, members))
+def _not_listed(member: str, members: Sequence[Member]) -> ConfigurationError:
+    names = ", ".join(map(str, members))
+    return ConfigurationError(
+        f"member {member} is not in the member list {names}: name it there, or give the id of one that is"
+    )
 
 
 def _system_random() -> random.Random:
