@@ -37,11 +37,6 @@ class LoopThread:
         self._thread.start()
         self._loop = started.result()
 
-    @property
-    def is_running(self) -> bool:
-        """True from `start` to the call of `close`."""
-        return self._loop is not None
-
     async def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Run `work` there and wait for it here; cancelling the wait cancels the work.
 
