@@ -9,12 +9,15 @@ import asyncio
 import logging
 from asyncio import Future
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, TypeVar
 
-from copycat.coordination.claims import Claimant, ClaimFuture, Grant, Holding
+from copycat.coordination.claims import Claimant, ClaimFuture
+from copycat.coordination.grant import Grant
 from copycat.coordination.line import HOLDS, TOKEN, ClaimMachine
-from copycat.errors import ClosedError, LeadershipLostError, NotHeldError, SessionExpiredError
-from copycat.resource import ConsistencyLevel, CopycatFuture, ResourceContext, Timeout
+from copycat.coordination.scope import Holding
+from copycat.errors import ClosedError, CopycatError, LeadershipLostError, NotHeldError, SessionExpiredError
+from copycat.resource import ConsistencyLevel, HandoverFuture, ResourceContext, Timeout
 from copycat.util.listeners import Listener, Listeners
 
 _log = logging.getLogger(__name__)
@@ -66,8 +69,9 @@ class DistributedLeaderElection(Claimant, machine=ElectionMachine):
     async def run(self, function: Callable[[Term], Awaitable[T]]) -> T:
         """Stand, and run `function(term)` whenever elected, until it returns or raises; then resign.
 
-        When the leadership is lost the function is cancelled, and this stands again. What it returns or raises is
-        returned or raised here. Cancelling this resigns. Raises ClosedError when the handle or the session is closed.
+        When the leadership is lost the function is cancelled, and this stands again, whatever the function made of it.
+        Before that, what it returns or raises is returned or raised here. Cancelling this resigns. Raises ClosedError
+        when the handle or the client is closed, UnknownResourceError when the election is deleted.
         """
         while True:
             scope = self.lead()
@@ -76,15 +80,15 @@ class DistributedLeaderElection(Claimant, machine=ElectionMachine):
             try:
                 async with scope as term:
                     results.append(await function(term))
-            except LeadershipLostError:
-                if term is None or not term.lost:
+            except LeadershipLostError as error:
+                if term is not None and not term.lost:
                     raise  # the function's, of another election
-                _log.info("%r: leadership of epoch %d was lost: %s", self.path, term.epoch, term.why_lost)
-            except SessionExpiredError:
+                _log.info("%s", error)
+            except SessionExpiredError as error:
                 if term is not None:
                     raise  # the function's
-                _log.info("%r: the session ended while standing; standing again with the next one", self.path)
-            if results and not scope.is_cancelled:
+                _log.info("%r: standing again with the next session: %s", self.path, error)
+            if results and not scope.was_lost:
                 return results[0]
 
     def lead(self, *, timeout: float | None = None) -> Holding:
@@ -97,29 +101,33 @@ class DistributedLeaderElection(Claimant, machine=ElectionMachine):
 
     def on_election(
         self, callback: Callable[[int], object], *, on_lost: Callable[[int], object] | None = None
-    ) -> CopycatFuture[Listener[int]]:
+    ) -> HandoverFuture[Listener[int]]:
         """Stand for as long as the listener is open; call `callback(epoch)` whenever elected.
 
-        on_lost: called with the epoch when that leadership is lost. Whatever a listener does rests on its own: `run`
-        and `lead` stop what they started when the leadership ends.
+        on_lost: called with the epoch when that leadership is over, lost or resigned, while the listener is open.
+        Whatever a listener does rests on its own: `run` and `lead` stop what they started when the leadership ends.
 
         The result is the Listener, when this stands. The first listener of a handle stands, and closing the last one
-        resigns; others are local. A session that was lost took the candidacy with it: the next one stands again.
+        resigns; others are local, and hear at once of a leadership that is under way. A session that was lost took the
+        candidacy with it: the next one stands again.
         """
+        self.check_open()
         return self._candidacy.add(callback, on_lost)
 
     def resign(self, epoch: int | None = None) -> Future[bool]:
-        """Let the next in line lead; this handle's listeners go to the end of the line. The result is whether it led.
+        """Let the next in line lead. The result is whether this handle led until then.
+
+        What rests on the leadership ends as if it were lost: the body of `run` or `lead` is cancelled, unless it is the
+        body that resigns; listeners hear of it; and both stand again, at the end of the line.
 
         epoch: only that leadership; None: whichever this handle has. Raises at once NotHeldError when it has none.
         """
+        self.check_open()
         term = next((grant for grant in self._grants.values() if epoch in (None, grant.token)), None)
         if term is None:
             which = f" in epoch {epoch}" if epoch is not None else ""
             raise NotHeldError(f"election {self.path!r}: this handle does not lead{which}, so it cannot resign")
-        resigned = self.release(term, "resign")
-        self._candidacy.resigned(term)
-        return resigned
+        return self.release(term, "resign")
 
     # -- asking --------------------------------------------------------------------------------------------------------
 
@@ -134,9 +142,11 @@ class DistributedLeaderElection(Claimant, machine=ElectionMachine):
 
     async def close(self) -> None:
         """Close every listener, resign, and let go of this handle; idempotent. The resource stays."""
-        if not self._is_twin:
-            await self._candidacy.close()
+        if self is self._first:
+            self._candidacy.end()
         await super().close()
+        if self is self._first:
+            await self._candidacy.close()
 
 
 class _Candidacy:
@@ -145,33 +155,35 @@ class _Candidacy:
     def __init__(self, election: DistributedLeaderElection) -> None:
         self._election = election
         self._listeners: Listeners[int] = Listeners("elections", on_close=self._closed)
-        self._on_lost: dict[Listener[int], Callable[[int], object] | None] = {}
+        self._losses: Listeners[int] = Listeners("lost leaderships")
+        self._pairs: dict[Listener[int], Listener[int] | None] = {}  # of an election's listener and a loss's
         self._claim: ClaimFuture | None = None  # of the candidacy under way; None while there are no listeners
         self._term: Term | None = None
 
     def add(
         self, callback: Callable[[int], object], on_lost: Callable[[int], object] | None
-    ) -> CopycatFuture[Listener[int]]:
+    ) -> HandoverFuture[Listener[int]]:
         for each in (callback, on_lost):
             if each is not None and not callable(each):
                 raise TypeError(f"a listener must be callable, not {each!r}")
         claim = self._claim if self._claim is not None else self._stand()
         listener = self._listeners.add(callback)
-        self._on_lost[listener] = on_lost
-        added: CopycatFuture[Listener[int]] = CopycatFuture(loop=asyncio.get_running_loop())
-        added.what = claim.what
-        added.add_done_callback(lambda _: listener.close() if added.cancelled() else None)
+        self._pairs[listener] = self._losses.add(on_lost) if on_lost is not None else None
+        if self._term is not None:
+            asyncio.get_running_loop().call_soon(self._tell, listener, self._term)
+        added: HandoverFuture[Listener[int]] = HandoverFuture(claim.what, listener.close)
         claim.answered.add_done_callback(lambda answered: _hand_over(answered, listener, added))
         return added
 
-    def resigned(self, term: Grant) -> None:
-        """A term was given back: if it was the listeners' own, they stand again, at the end of the line."""
-        if term is self._term:
-            self._term = None
-            self._stand_again()
+    def end(self) -> None:
+        """Close every listener, and so resign."""
+        for listener in list(self._pairs):
+            listener.close()
 
     async def close(self) -> None:
+        """End what coroutine callbacks still do."""
         await self._listeners.close()
+        await self._losses.close()
 
     def _stand(self) -> ClaimFuture:
         self._claim = claim = self._election.claim("on_election", None, lambda term: term)
@@ -179,13 +191,13 @@ class _Candidacy:
         return claim
 
     def _elected(self, claim: Future[Any]) -> None:
-        if claim is not self._claim or claim.cancelled():
+        if claim.cancelled():
             return
         error = claim.exception()
+        if claim is not self._claim:
+            return
         if error is None:
-            self._term = term = claim.result()
-            term.watch(lambda: self._deposed(term))
-            self._listeners.notify(term.epoch)
+            self._lead(claim.result())
         elif isinstance(error, SessionExpiredError):
             self._stand_again()
         else:
@@ -193,37 +205,45 @@ class _Candidacy:
             if not isinstance(error, ClosedError):
                 _log.error("%r: standing ended: %s", self._election.path, error)
 
+    def _lead(self, term: Term) -> None:
+        if term.lost:  # between the grant and this turn
+            self._stand_again()
+            return
+        self._term = term
+        term.watch(partial(self._deposed, term))
+        for listener in list(self._pairs):
+            self._tell(listener, term)
+
+    def _tell(self, listener: Listener[int], term: Term) -> None:
+        """An earlier listener may have resigned: then the others heard that it is over, and must not hear of it now."""
+        if term is self._term:
+            self._listeners.tell(listener, term.epoch)
+
     def _deposed(self, term: Term) -> None:
-        self._term = None
-        for listener, on_lost in list(self._on_lost.items()):
-            if on_lost is not None and not listener.is_closed:
-                try:
-                    on_lost(term.epoch)
-                except Exception as error:
-                    _log.exception("on_lost of election %r failed: %r", self._election.path, error)
-        self._stand_again()
+        claim, self._term = self._claim, None
+        self._losses.notify(term.epoch)
+        if claim is self._claim:
+            self._stand_again()
 
     def _stand_again(self) -> None:
+        self._claim = None
         if len(self._listeners) and not self._election.is_closed:
             try:
                 self._stand()
-            except ClosedError as error:
-                self._claim = None
+            except CopycatError as error:
                 _log.debug("%r: standing no longer: %s", self._election.path, error)
 
     def _closed(self, listener: Listener[int]) -> None:
-        self._on_lost.pop(listener, None)
-        if len(self._listeners):
-            return
-        claim, self._claim, self._term = self._claim, None, None
-        if claim is not None:
-            if claim.done():
-                claim.on_abandoned()
-            else:
-                claim.cancel()
+        loss = self._pairs.pop(listener, None)
+        if loss is not None:
+            loss.close()
+        if not len(self._listeners) and self._claim is not None:
+            claim, self._claim, self._term = self._claim, None, None
+            claim.cancel()
+            claim.on_abandoned()  # it may be done
 
 
-def _hand_over(answered: Future[Any], listener: Listener[int], added: CopycatFuture[Listener[int]]) -> None:
+def _hand_over(answered: Future[Any], listener: Listener[int], added: HandoverFuture[Listener[int]]) -> None:
     """The candidacy is known to the cluster, or certainly not."""
     error = None if answered.cancelled() else answered.exception()
     if error is not None:
@@ -232,5 +252,7 @@ def _hand_over(answered: Future[Any], listener: Listener[int], added: CopycatFut
         return
     if error is not None:
         added.set_exception(error)
+    elif listener.is_closed:
+        added.set_exception(ClosedError(f"{added.what}: the handle was closed meanwhile"))
     else:
         added.set_result(listener)

@@ -19,6 +19,7 @@ HOLDS: Final = 17  # token -> whether this session holds by it
 
 GRANTED: Final = 1  # event: request, token
 TIMED_OUT: Final = 2  # event: request
+DELETED: Final = 3  # event: to every handle with a claim, when the resource is gone
 
 WAITING: Final = 0
 REFUSED: Final = -1
@@ -66,13 +67,19 @@ class ClaimMachine(StateMachine):
             self._grant_next()
 
     def delete(self) -> None:
+        """Nobody holds what is gone, and nobody will be granted it."""
+        claims = [*self._line.values(), *([self._holder] if self._holder is not None else [])]
+        for session, instance in {(claim.session, claim.instance): None for claim in claims}:
+            self._executor.publish(session, instance, DELETED)
         self._holder = None
         self._line.clear()
 
     def _claim(self, commit: Commit, request: int, wait_ms: int) -> int:
-        claim = Claim(commit.session, commit.instance, request)
         if type(request) is not int or type(wait_ms) is not int:
             raise TypeError("a claim has a number, and waits for a number of milliseconds")
+        claim = Claim(commit.session, commit.instance, request)
+        if claim.key in self._line or (self._holder is not None and self._holder.key == claim.key):
+            raise ValueError(f"there is a claim with the number {request} already")
         if self._holder is None:
             self._grant(claim)
             return self._token

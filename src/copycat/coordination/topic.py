@@ -12,11 +12,11 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 from typing import Any, Final, Generic, TypeVar
 
-from copycat.errors import Outcome, OverloadedError
+from copycat.errors import CopycatError, Outcome, OverloadedError, UnknownResourceError
 from copycat.resource import (
     Commit,
-    CopycatFuture,
     Executor,
+    HandoverFuture,
     OnGap,
     Resource,
     ResourceContext,
@@ -33,6 +33,7 @@ LISTEN: Final = 2
 UNLISTEN: Final = 3
 
 MESSAGE: Final = 1  # event: message
+DELETED: Final = 2  # event: to every handle that listens, when the topic is gone
 
 BEHIND_MAX: Final = 65_536
 """How many messages an iterator may fall behind before it gives up rather than take memory without bound."""
@@ -54,6 +55,9 @@ class TopicMachine(StateMachine, name="copycat.topic", version=1):
         self._listeners.pop(session.id, None)
 
     def delete(self) -> None:
+        for session, instances in self._listeners.values():
+            for instance in instances:
+                self._executor.publish(session, instance, DELETED)
         self._listeners.clear()
 
     def _publish(self, commit: Commit, message: bytes) -> int:
@@ -91,28 +95,38 @@ class DistributedTopic(Resource, Generic[M], machine=TopicMachine):
     def __init__(self, context: ResourceContext) -> None:
         super().__init__(context)
         self._type: Any = context.type_arguments[0] if context.type_arguments else Any
-        self._messages = self.subscription("messages", lambda: self._register(LISTEN), lambda: self._register(UNLISTEN))
+        self._messages = self.subscription(
+            "messages",
+            lambda: self.command(LISTEN, what="on_message"),
+            lambda: self.command(UNLISTEN, timeout=None, what="close a listener"),
+        )
         self.on_event(MESSAGE, self._on_message)
+        self.on_event(DELETED, self._on_deleted)
 
     def publish(self, message: M, *, timeout: Timeout = ...) -> Future[int]:
         """Publish. The result, once the message is committed, is how many handles it was sent to."""
         data = self.serializer.encode_value(message)
         return self.command(PUBLISH, data, timeout=timeout, what="publish")
 
-    def on_message(self, callback: Callable[[M], object], *, on_gap: OnGap | None = None) -> CopycatFuture[Listener[M]]:
+    def on_message(
+        self, callback: Callable[[M], object], *, on_gap: OnGap | None = None
+    ) -> HandoverFuture[Listener[M]]:
         """Call `callback(message)` with every message published from now on. The result is the Listener, once it is
-        certain that it hears them.
+        certain that it hears them. Whoever stops waiting for it closes it.
 
         on_gap: called when messages may have been missed, because the session was lost and another began; None: logged.
         """
+        self.check_open()
         return self._messages.add(callback, on_gap)
 
     async def messages(self) -> AsyncIterator[M]:
         """The messages published from the first `async for` step on, until the loop is left.
 
-        Raises OverloadedError when the loop falls 65,536 messages behind.
+        Raises ClosedError when the handle or the client is closed, UnknownResourceError when the topic is deleted,
+        OverloadedError when the loop falls 65,536 messages behind.
         """
         waiting: deque[M] = deque()
+        ends: list[CopycatError] = []
         arrived = asyncio.Event()
 
         def take(message: M) -> None:
@@ -120,7 +134,11 @@ class DistributedTopic(Resource, Generic[M], machine=TopicMachine):
                 waiting.append(message)
             arrived.set()
 
-        listener = await self.on_message(take)
+        def end(why: CopycatError) -> None:
+            ends.append(why)
+            arrived.set()
+
+        listener = await self._messages.add(take, on_end=end)
         try:
             while True:
                 await arrived.wait()
@@ -129,11 +147,13 @@ class DistributedTopic(Resource, Generic[M], machine=TopicMachine):
                     if len(waiting) > BEHIND_MAX:
                         raise OverloadedError(f"{self.path!r}: this loop is {BEHIND_MAX} messages behind, and ends")
                     yield waiting.popleft()
+                if ends:
+                    raise ends[0]
         finally:
             listener.close()
 
-    def _register(self, operation_id: int) -> Future[None]:
-        return self.command(operation_id, what="on_message")
-
     def _on_message(self, _index: int, data: bytes) -> None:
         self._messages.notify(self.decode(data, self._type, "a message", Outcome.APPLIED))
+
+    def _on_deleted(self, _index: int) -> None:
+        self._messages.end(UnknownResourceError(f"topic {self.path!r} was deleted"))

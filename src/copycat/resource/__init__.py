@@ -9,8 +9,9 @@ from copycat.raft.client.future import CopycatFuture
 from copycat.raft.client.states import Loss
 from copycat.raft.protocol.operations import Command, ConsistencyLevel, Operation, PersistenceMode, Query
 from copycat.raft.protocol.state_machine import Commit, Executor, Scheduled, Session, StateMachine
+from copycat.resource.handover import HandoverFuture
 from copycat.resource.resource import Resource, ResourceContext, Timeout
-from copycat.resource.subscription import OnGap, Subscription
+from copycat.resource.subscription import OnEnd, OnGap, Subscription
 
 __all__ = [
     "Command",
@@ -18,7 +19,9 @@ __all__ = [
     "ConsistencyLevel",
     "CopycatFuture",
     "Executor",
+    "HandoverFuture",
     "Loss",
+    "OnEnd",
     "OnGap",
     "Operation",
     "PersistenceMode",

@@ -101,6 +101,10 @@ class ResourceManager:
         if host is not None:  # None only if a resource set a timer and then failed to be made
             host.fire(timer)
 
+    def machine(self, resource_id: int) -> StateMachine:
+        """The state machine of a resource. Raises KeyError."""
+        return self._hosts[resource_id].machine
+
     @property
     def types(self) -> list[tuple[str, int]]:
         """The (name, version) of every type this replica can run, sorted."""

@@ -207,8 +207,7 @@ class Resource:
         Handles on it, here and elsewhere, fail with UnknownResourceError from then on, also when something new is
         created at its path. Raises ClosedError after `close()`.
         """
-        if self._closed:
-            raise self._closed_error()
+        self.check_open()
         context = self._context
         return self._submit_command(
             CATALOG,
@@ -221,11 +220,16 @@ class Resource:
 
     async def close(self) -> None:
         """Let go of this handle and close its listeners; idempotent. The resource stays. Calls raise ClosedError."""
-        if not self._is_twin:
+        if self._is_twin:
+            self._closed = True
+            return
+        if not self._closed:
             for subscription in self._subscriptions:
-                await subscription.close()
+                subscription.end(self._closed_error())
             self._context.client.unlisten(self._target, self._instance)
-        self._closed = True
+            self._closed = True
+        for subscription in self._subscriptions:
+            await subscription.close()
 
     # -- for authors of resources ------------------------------------------------------------------------------------
 
@@ -304,7 +308,7 @@ class Resource:
         what: names them in messages, such as "messages". listen, unlisten: start the commands that register this handle
         with the state machine, and deregister it.
         """
-        made: Subscription[Any] = Subscription(self._names[what], listen, unlisten, self._context.client.on_recovery)
+        made: Subscription[Any] = Subscription(self._names[what], listen, unlisten, self._context.client)
         self._subscriptions.append(made)
         return made
 
@@ -327,6 +331,11 @@ class Resource:
     def is_closed(self) -> bool:
         """True from the call of `close()` on."""
         return self._closed
+
+    def check_open(self) -> None:
+        """Raise ClosedError after `close()`, as every call does."""
+        if self._closed:
+            raise self._closed_error()
 
     def submit(
         self, operation: Operation[R], *, consistency: ConsistencyLevel | None = None, timeout: Timeout = ...

@@ -86,14 +86,18 @@ class Listeners(Generic[T]):
         Listeners closed meanwhile are skipped; those added meanwhile hear the next value.
         """
         for listener in tuple(self._listeners):
-            if listener.is_closed:
-                continue
-            try:
-                result: Any = listener(value)
-                if inspect.iscoroutine(result) and self._tasks is not None:
-                    self._tasks.start(result)
-            except Exception as error:
-                _log.exception("a listener of %s failed: %r", self.name, error, extra={"listeners": self.name})
+            self.tell(listener, value)
+
+    def tell(self, listener: Listener[T], value: T) -> None:
+        """Call one of the listeners, as `notify` does."""
+        if listener.is_closed:
+            return
+        try:
+            result: Any = listener(value)
+            if inspect.iscoroutine(result) and self._tasks is not None:
+                self._tasks.start(result)
+        except Exception as error:
+            _log.exception("a listener of %s failed: %r", self.name, error, extra={"listeners": self.name})
 
     async def close(self) -> None:
         """Close every listener; idempotent. Running tasks are cancelled if the listeners own them."""

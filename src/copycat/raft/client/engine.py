@@ -238,7 +238,8 @@ class ClientEngine:
     def _on_ended(self, ended: Ended) -> None:
         self.submitter.end(ended)
         self._is_lost = True
-        self._on_loss(Loss(f"the session ended: {ended.why}", is_over=True))
+        is_last = self.session.is_leaving or self._recovery is Recovery.CLOSE
+        self._on_loss(Loss(f"the session ended: {ended.why}", is_over=True, is_last=is_last))
         if self.session.is_leaving:
             if not self._ended.done():
                 self._ended.set_result(None)

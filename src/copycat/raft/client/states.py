@@ -20,10 +20,12 @@ class Loss:
     """What rests on a session must be given up: `why`; `is_over` tells whether the session is known to have ended.
 
     False when it may have, by the client's own clock. It may then prove alive; another loss follows if it does not.
+    `is_last` tells whether the client is closed with it, so that no other session follows.
     """
 
     why: str
     is_over: bool
+    is_last: bool = False
 
 
 class Recovery(StrEnum):

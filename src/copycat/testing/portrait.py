@@ -1,0 +1,103 @@
+"""A comparable picture of what an object holds, all the way down: whether two replicas are in one state.
+
+`==` is not enough: it is identity for classes that define none, says that True is 1, and does not see the order of a
+dict, which a replica may act upon.
+"""
+
+from collections import deque
+from types import BuiltinMethodType, FunctionType, MethodType
+from typing import Any
+
+from copycat.raft.machine.host import Host
+from copycat.raft.machine.sessions import ServerSession
+from copycat.raft.machine.timers import Timer, Timers
+
+_CODE = (FunctionType, MethodType, BuiltinMethodType, type)
+
+
+def portrait(value: Any) -> Any:
+    """A tuple, equal to that of another object which holds the same."""
+    return _portrait(value, {})
+
+
+def differences(first: Any, second: Any, path: str = "") -> str:
+    """Where two portraits differ, and how; empty when they do not."""
+    if first == second:
+        return ""
+    match first, second:
+        case ((("fields", name), *one), (("fields", other), *two)) if name == other and len(one) == len(two):
+            parts = [
+                differences(mine[1], theirs[1], f"{path}.{mine[0]}" if path else mine[0])
+                for mine, theirs in zip(one, two, strict=True)
+                if mine[0] == theirs[0]
+            ]
+            found = "; ".join(part for part in parts if part)
+            if found:
+                return found
+    return f"{path or 'the object'}: {_shown(first)} and {_shown(second)}"
+
+
+def _shown(picture: Any) -> Any:
+    """A portrait without its marks, for people."""
+    match picture:
+        case (("value", _), value):
+            return value
+        case (("items", _), *items):
+            return [_shown(item) for item in items]
+        case (("pairs", _), *pairs):
+            return {_hashable(_shown(key)): _shown(value) for key, value in pairs}
+        case (("members", _), members):
+            return {_hashable(_shown(member)) for member in members}
+        case (("fields", name), *fields):
+            return f"{name}({', '.join(f'{field}={_shown(value)!r}' for field, value in fields)})"
+    return picture
+
+
+def _hashable(value: Any) -> Any:
+    return value if value.__hash__ is not None else repr(value)
+
+
+def _portrait(value: Any, seen: dict[int, int]) -> Any:
+    kind = type(value)
+    name = kind.__qualname__
+    if value is None or isinstance(value, int | str | bytes):
+        return ("value", name), value
+    if isinstance(value, float):
+        return ("value", name), repr(value)  # one NaN is another, and zero has a sign
+    if isinstance(value, _CODE):
+        return ("code", getattr(value, "__qualname__", name))
+    if isinstance(value, Host):
+        return ("executor",)
+    if isinstance(value, ServerSession):
+        return ("session", value.id, value.is_open)
+    if isinstance(value, Timers):
+        value = sorted(timer for timer in value._heap if timer.timers is not None)
+        return (("items", "timers"), *(_portrait(timer, seen) for timer in value))
+    if isinstance(value, Timer):
+        return ("timer", value.method, _portrait(value.arguments, seen), value.due, value.interval_ms)
+    if id(value) in seen:
+        return ("seen before", seen[id(value)])
+    seen[id(value)] = len(seen)
+    if isinstance(value, dict):
+        return (("pairs", name), *((_portrait(key, seen), _portrait(held, seen)) for key, held in value.items()))
+    if isinstance(value, list | tuple | deque):
+        return (("items", name), *(_portrait(held, seen) for held in value))
+    if isinstance(value, set | frozenset):
+        return (("members", name), frozenset(_portrait(held, seen) for held in value))
+    fields = _fields(value)
+    if fields is None:
+        return ("value", name), value  # of the standard library, say: Decimal, UUID, datetime
+    return (("fields", name), *((field, _portrait(held, seen)) for field, held in fields))
+
+
+def _fields(value: Any) -> list[tuple[str, Any]] | None:
+    """The attributes of an object that keeps them where they can be seen."""
+    slots = [slot for base in type(value).__mro__ for slot in _names(base.__dict__.get("__slots__", ()))]
+    held = [(slot, getattr(value, slot)) for slot in slots if hasattr(value, slot)]
+    if hasattr(value, "__dict__"):
+        return held + list(vars(value).items())
+    return held or None
+
+
+def _names(slots: Any) -> tuple[str, ...]:
+    return (slots,) if isinstance(slots, str) else tuple(slots)
