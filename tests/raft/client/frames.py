@@ -6,6 +6,7 @@ An operation here is a word: `operation("a")` are its bytes, and `read` gives th
 from typing import Any
 
 from copycat.raft.client.encoding import encode_operation
+from copycat.raft.protocol.entries import End
 from copycat.raft.protocol.wire import (
     HEADER_ANSWER,
     HEADER_BATCH,
@@ -21,8 +22,7 @@ from copycat.raft.protocol.wire import (
     HEADER_RESULTS,
     HEADER_UNREGISTER,
     KEPT_ALIVE,
-    SESSION_ID,
-    End,
+    KEPT_SESSION,
     Reason,
     Tag,
     decode_operations,
@@ -31,6 +31,7 @@ from copycat.raft.protocol.wire import (
 )
 
 SECRET = b"s" * 16
+NEWEST = 2**63  # a stamp at which the client's newest keep-alive counts as answered
 
 
 def operation(word: str) -> bytes:
@@ -63,7 +64,7 @@ def read(frame: bytes) -> tuple[Any, ...]:
             return tag.name, first, ack, said
         case Tag.KEEP_ALIVE:
             assert HEADER_KEEP_ALIVE.unpack_from(frame)[1] == 1
-            session, secret, ack, _ = KEPT_ALIVE.unpack_from(frame, HEADER_KEEP_ALIVE.size)
+            session, secret, ack, _, _ = KEPT_ALIVE.unpack_from(frame, HEADER_KEEP_ALIVE.size)
             assert secret == SECRET
             return tag.name, session, ack
         case Tag.UNREGISTER:
@@ -113,7 +114,8 @@ def rejected(sequence: int, reason: int, detail: str = "", session: int = 7) -> 
 
 
 def kept(*sessions: int) -> bytes:
-    return HEADER_KEPT.pack(Tag.KEPT, len(sessions)) + b"".join(map(SESSION_ID.pack, sessions))
+    packed = [KEPT_SESSION.pack(session, NEWEST) for session in sessions]
+    return HEADER_KEPT.pack(Tag.KEPT, len(packed)) + b"".join(packed)
 
 
 def ended(why: int = End.EXPIRED, session: int = 7) -> bytes:

@@ -6,6 +6,7 @@ query's is how many commands had been executed where it was answered.
 
 from dataclasses import dataclass, field
 
+from copycat.raft.protocol.entries import End
 from copycat.raft.protocol.operations import ConsistencyLevel
 from copycat.raft.protocol.wire import (
     HEADER_BATCH,
@@ -14,7 +15,6 @@ from copycat.raft.protocol.wire import (
     HEADER_REGISTER,
     HEADER_UNREGISTER,
     KEPT_ALIVE,
-    End,
     Reason,
     Tag,
 )

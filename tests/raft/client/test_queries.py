@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from copycat.errors import ProtocolError
+from copycat.raft.client.events import EventInbox
 from copycat.raft.client.outcomes import QueriesRefused, Resolved
 from copycat.raft.client.queries import Queries
 from copycat.raft.protocol.operations import ConsistencyLevel
@@ -40,7 +41,7 @@ class Asker:
         """Answers come; returns what is shown then, as pairs of token and result."""
         for frame in frames:
             self.queries.answered(frame)
-        released, self.floor = self.queries.release(self.floor)
+        released, self.floor = self.queries.release(self.floor, EventInbox(), self.now)
         assert not any(each.are_commands for each in released)
         return [pair for each in released for pair in zip(each.tokens, each.results, strict=True)]
 
@@ -350,7 +351,7 @@ def test_an_answer_held_back_by_queries_nobody_waits_for_is_shown_when_they_are_
     client.ask("r", LEASE)
     client.frames()
     assert client.hear(answer(2, 5, "R")) == []
-    assert client.session.drop_queries({"q"}.__contains__) == [Resolved(["r"], ["R"], are_commands=False)]
+    assert client.session.drop_queries({"q"}.__contains__, client.now) == [Resolved(["r"], ["R"], are_commands=False)]
     assert client.session.floor == 5
 
 

@@ -3,7 +3,8 @@
 import pytest
 
 from copycat.raft.client.outcomes import Ended
-from copycat.raft.protocol.wire import End, Reason
+from copycat.raft.protocol.entries import End
+from copycat.raft.protocol.wire import Reason
 from tests.raft.client.frames import (
     ended,
     leader,

@@ -64,4 +64,4 @@ def batch(session: int, first: int, amount: int = 1) -> bytes:
 
 
 def keep_alive(session: int, secret: bytes) -> bytes:
-    return HEADER_KEEP_ALIVE.pack(Tag.KEEP_ALIVE, 1) + KEPT_ALIVE.pack(session, secret, 0, 0)
+    return HEADER_KEEP_ALIVE.pack(Tag.KEEP_ALIVE, 1) + KEPT_ALIVE.pack(session, secret, 0, 0, 0)

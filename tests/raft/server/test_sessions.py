@@ -6,7 +6,8 @@ import pytest
 
 from copycat.errors import ConfigurationError
 from copycat.raft.client.states import ClientState
-from copycat.raft.protocol.wire import HEADER_ENDED, HEADER_RESULTS, HEADER_UNREGISTER, End, Tag
+from copycat.raft.protocol.entries import End
+from copycat.raft.protocol.wire import HEADER_ENDED, HEADER_RESULTS, HEADER_UNREGISTER, Tag
 from copycat.raft.server.limits import ServerLimits
 from tests.io.transport.support import wait_until
 from tests.raft.server.caller import batch, call, keep_alive
