@@ -110,10 +110,23 @@ def test_files_are_not_inherited_by_programs_started_from_here(disk: OsDisk, tmp
     opened.close()
 
 
-def test_directories_are_made_with_their_parents_for_the_owner_alone(disk: OsDisk, tmp_path: Path) -> None:
+def test_directories_are_made_with_their_parents_for_the_owner_alone(
+    disk: OsDisk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[str] = []
+    monkeypatch.setattr(disk, "sync_directory", synced.append)
     disk.make_directory(str(tmp_path / "a" / "b"))
+    assert synced == [str(tmp_path), str(tmp_path / "a")]
     disk.make_directory(str(tmp_path / "a" / "b"))
     assert {stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "a", tmp_path / "a" / "b")} == {0o700}
+
+
+def test_a_file_in_the_place_of_a_directory_is_named(disk: OsDisk, tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("not a directory")
+    with pytest.raises(NotADirectoryError) as caught:
+        disk.make_directory(str(path))
+    assert (caught.value.errno, caught.value.filename) == (errno.ENOTDIR, str(path))
 
 
 def test_names_are_listed_in_order_renamed_and_removed(disk: OsDisk, tmp_path: Path) -> None:

@@ -319,7 +319,7 @@ def test_what_a_repair_supersedes_is_set_aside_and_not_removed() -> None:
     disk.flip_bit(f"{DIRECTORY}/{names[1]}", SEGMENT_HEADER_BYTES + 5)
     log = open_log(disk, segment=9_000, cluster_id=CLUSTER)
     assert disk.list(DIRECTORY) == names
-    disk.remove(f"{DIRECTORY}/{names[2]}")
+    disk.remove(f"{DIRECTORY}/{names[3]}")
     disk.removed.clear()
     log.append(blocks[1])
     flush(log)
@@ -327,7 +327,7 @@ def test_what_a_repair_supersedes_is_set_aside_and_not_removed() -> None:
     assert disk.list(DIRECTORY) == [
         names[0],
         f"{names[1]}.faulty",
-        f"{names[3]}.faulty",
+        f"{names[2]}.faulty",
         segment_file_name("copycat", 2, 2),
     ]
 

@@ -161,6 +161,8 @@ def test_metadata_beyond_a_mebibyte_is_never_written() -> None:
         sealed(b"payload"),
         sealed(msgspec.msgpack.encode({"term": "three"})),
         sealed(msgspec.msgpack.encode(IDENTITY))[:-1],
+        sealed(msgspec.msgpack.encode(IDENTITY))[:-4] + bytes(4),
+        sealed(msgspec.msgpack.encode(IDENTITY))[:-4] + b"\xff" * 4,
         sealed(msgspec.msgpack.encode(IDENTITY), length=PAYLOAD_BYTES_MAX + 1),
         sealed(msgspec.msgpack.encode(IDENTITY), length=1 << 16),
     ],

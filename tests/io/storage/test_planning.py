@@ -153,6 +153,15 @@ def test_a_truncated_log_goes_on_with_term_time_and_chain_of_what_is_left() -> N
         assert log.take_flush() is not None or isinstance(log, MemoryLog)
 
 
+def test_a_tail_may_be_replaced_by_blocks_of_an_earlier_term_than_its_own() -> None:
+    for log in (open_log(make_disk()), MemoryLog()):
+        append(log, b"one", term=3)
+        append(log, b"of a leader nobody followed", term=9)
+        log.truncate_after(1)
+        append(log, b"two", term=5)
+        assert [log.term_at(index) for index in (1, 2)] == [3, 5]
+
+
 # -- flushing --------------------------------------------------------------------------------------------------------
 
 
@@ -229,6 +238,16 @@ def test_a_closed_log_leaves_no_file_open() -> None:
     log.close()
     assert disk.all_closed()
     open_log(disk).close()
+    assert disk.all_closed()
+
+
+def test_the_file_of_a_segment_truncated_away_is_closed_with_the_log_though_nothing_was_flushed_since() -> None:
+    disk = WatchedDisk()
+    log = open_log(disk)
+    append(log)
+    flush(log)
+    log.truncate_after(0)
+    log.close()
     assert disk.all_closed()
 
 
