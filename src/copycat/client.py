@@ -7,6 +7,7 @@ from copycat.handle import SESSION_TIMEOUT_SECONDS, TIMEOUT_SECONDS, Copycat
 from copycat.io.serializer import Serializer
 from copycat.io.transport.transport import Transport
 from copycat.raft.client.client import RaftClient
+from copycat.raft.client.selection import ConnectionStrategy, ServerSelection
 from copycat.raft.client.states import Recovery
 from copycat.raft.protocol.members import Member
 from copycat.util.builder import Buildable
@@ -20,6 +21,8 @@ class CopycatClient(Copycat, Buildable):
         limits, 0.1 to 3600 by default.
     timeout: in seconds, of every call that names none; None: for ever.
     recovery: what to do when the session is lost: Recovery.RECOVER begins another, Recovery.CLOSE closes.
+    selection: which server to talk to: ServerSelection.ANY, LEADER or FOLLOWERS. strategy: what to do when none
+        answers: ConnectionStrategy.EXPONENTIAL_BACKOFF, FIBONACCI_BACKOFF or ONCE.
     serializer: for your own types; None: the built-in types.
     transport: None for TCP. random: the source of randomness; None for the operating system's.
 
@@ -33,6 +36,8 @@ class CopycatClient(Copycat, Buildable):
         session_timeout: float = SESSION_TIMEOUT_SECONDS,
         timeout: float | None = TIMEOUT_SECONDS,
         recovery: Recovery = Recovery.RECOVER,
+        selection: ServerSelection = ServerSelection.ANY,
+        strategy: ConnectionStrategy = ConnectionStrategy.EXPONENTIAL_BACKOFF,
         serializer: Serializer | None = None,
         transport: Transport | None = None,
         random: random.Random | None = None,
@@ -43,6 +48,8 @@ class CopycatClient(Copycat, Buildable):
             session_timeout=session_timeout,
             timeout=timeout,
             recovery=recovery,
+            selection=selection,
+            strategy=strategy,
             random=random,
         )
         super().__init__(client, serializer=serializer, timeout=timeout)

@@ -13,7 +13,8 @@ import pytest
 from copycat.errors import ClosedError, ConnectError, NoLeaderError
 from copycat.io.transport import DialError, LocalTransport, TcpTransport
 from copycat.raft.client.client import RaftClient
-from copycat.raft.client.connector import DIAL_SECONDS, REDIAL_SECONDS_MIN, Connector
+from copycat.raft.client.connector import DIAL_SECONDS, Connector
+from copycat.raft.client.selection import REDIAL_SECONDS_MIN
 from copycat.raft.client.states import ClientState
 from copycat.raft.protocol.handshake import Hello, encode_hello
 from copycat.util.address import Address

@@ -7,6 +7,7 @@ import asyncio
 import random as random_module
 from asyncio import AbstractEventLoop, Future, get_running_loop
 from collections.abc import Callable, Generator, Iterable, Sequence
+from enum import StrEnum
 from math import inf
 from types import EllipsisType
 from typing import Any, Self, TypeVar
@@ -26,6 +27,7 @@ from copycat.raft.client.encoding import encode_operation
 from copycat.raft.client.engine import ClientEngine, EventHandler
 from copycat.raft.client.future import CopycatFuture
 from copycat.raft.client.inquiry import ask_status
+from copycat.raft.client.selection import ConnectionStrategy, ServerSelection
 from copycat.raft.client.states import ClientState, Loss, Recovery
 from copycat.raft.client.submitter import Submitter
 from copycat.raft.protocol.members import Member, parse_members
@@ -37,6 +39,7 @@ from copycat.util.context import Context
 from copycat.util.listeners import Listener, Listeners
 
 R = TypeVar("R")
+E = TypeVar("E", bound=StrEnum)
 
 MACHINE = 0
 """The target of a server with one state machine."""
@@ -53,6 +56,7 @@ class RaftClient(Buildable):
         limits, 0.1 to 3600 by default.
     timeout: in seconds, of every call that names none; None: for ever.
     recovery: what to do when the session is lost.
+    selection: which server to talk to, if there is a choice. strategy: what to do when none answers.
     discover: learn the addresses of the other servers from those that answer; False keeps to `members`, for servers
         behind a proxy or a port that is forwarded.
     transport: None for TCP. serializer: for operations of your own types; None: the built-in types.
@@ -70,6 +74,8 @@ class RaftClient(Buildable):
         session_timeout: float = 5.0,
         timeout: float | None = 30.0,
         recovery: Recovery = Recovery.RECOVER,
+        selection: ServerSelection = ServerSelection.ANY,
+        strategy: ConnectionStrategy = ConnectionStrategy.EXPONENTIAL_BACKOFF,
         discover: bool = True,
         serializer: Serializer | None = None,
         random: random_module.Random | None = None,
@@ -77,7 +83,9 @@ class RaftClient(Buildable):
         self.members = parse_members(members)
         self.session_timeout = _positive("session_timeout", session_timeout, SESSION_TIMEOUT_MAX)
         self.timeout = None if timeout is None else _positive("timeout", timeout, inf)
-        self.recovery = Recovery(recovery)
+        self.recovery = _one_of("recovery", Recovery, recovery)
+        self.selection = _one_of("selection", ServerSelection, selection)
+        self.strategy = _one_of("strategy", ConnectionStrategy, strategy)
         self.discover = discover
         self.serializer = serializer if serializer is not None else Serializer()
         self._typed = TypedOperations(self.serializer, "the state machine")
@@ -130,6 +138,8 @@ class RaftClient(Buildable):
             timeout_ms=round(self.session_timeout * 1000),
             recovery=self.recovery,
             discover=self.discover,
+            selection=self.selection,
+            strategy=self.strategy,
             random=self._random,
             on_state=self._listeners.notify,
             on_stopped=self._stopped,
@@ -397,6 +407,13 @@ class RaftClient(Buildable):
         finally:
             if transport is not self._given_transport:
                 await transport.close()
+
+
+def _one_of(name: str, kind: type[E], choice: Any) -> E:
+    try:
+        return kind(choice)
+    except ValueError:
+        raise ConfigurationError(f"{name} is one of {', '.join(kind)}, not {choice!r}") from None
 
 
 def _positive(name: str, seconds: Any, limit: float) -> float:

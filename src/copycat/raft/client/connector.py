@@ -10,12 +10,11 @@ from collections.abc import Callable, Iterable
 
 from copycat.errors import ClosedError, ConnectError, CopycatError, HandshakeError, NoLeaderError, RetryableError
 from copycat.io.transport.transport import Connection, DialError, Transport
+from copycat.raft.client.selection import ConnectionStrategy, ServerSelection
 from copycat.raft.protocol.handshake import PROTOCOL_VERSIONS, Hello, agree_version, decode_hello, encode_hello
 from copycat.util.address import Address
-from copycat.util.backoff import Backoff
 
 DIAL_SECONDS = 2.0  # a host that takes longer is tried again later: meanwhile another may answer
-REDIAL_SECONDS_MIN, REDIAL_SECONDS_MAX = 0.02, 2.0
 
 HELLO = encode_hello(Hello(role="client"))
 
@@ -26,6 +25,7 @@ class Connector:
     addresses: where servers may be found; `learn` adds more.
     on_frames: gets every frame of the connection that is current, and of no other.
     on_connected, on_lost: called when a connection becomes current, and when it no longer is.
+    selection: which servers to try first, and to change to. strategy: what to do when none answers.
     """
 
     def __init__(
@@ -37,6 +37,8 @@ class Connector:
         on_frames: Callable[[list[bytes]], object],
         on_connected: Callable[[], object],
         on_lost: Callable[[], object],
+        selection: ServerSelection = ServerSelection.ANY,
+        strategy: ConnectionStrategy = ConnectionStrategy.EXPONENTIAL_BACKOFF,
     ) -> None:
         self.connection: Connection | None = None
         self.address = ""  # of the server connected to last
@@ -51,18 +53,27 @@ class Connector:
         self._on_frames = on_frames
         self._on_connected = on_connected
         self._on_lost = on_lost
+        self._selection = selection
+        self._strategy = strategy
+        self._leader: str | None = None  # the leader's address, as the last server that knew one gave it
         self._lost = asyncio.Event()
-        self._backoff = Backoff(REDIAL_SECONDS_MIN, REDIAL_SECONDS_MAX, random=random)
+        self._delays = strategy.delays(random)
 
     async def run(self) -> None:
-        """Connect, and connect again, until cancelled or the transport is closed."""
+        """Connect, and connect again, until cancelled or the transport is closed.
+
+        Raises ConnectError or NoLeaderError when no server answers and the strategy is ONCE.
+        """
         try:
             while True:
                 for address in self._in_order():
                     if await self._connect(address):
                         await self._lost.wait()
                         break
-                await asyncio.sleep(self._backoff.next_delay())
+                else:
+                    if self._strategy is ConnectionStrategy.ONCE:
+                        raise self.error("each server was tried once")
+                await asyncio.sleep(self._delays.next_delay())
         finally:
             self.leave("the client was closed")
 
@@ -78,8 +89,23 @@ class Connector:
     def settle(self) -> None:
         """This server's cluster is the one: it holds our session, and servers of others are refused from now on."""
         self._is_settled = True
-        self._backoff.reset()
+        self._delays.reset()
         self.tried.pop(self.address, None)
+
+    def follow(self, leader: str, address: str | None) -> None:
+        """The server connected to says that `leader` leads, at `address`: change to one as wished, if there is any.
+
+        Once for each leader, so that a server that cannot be reached is not tried over and over.
+        """
+        is_news, self._leader = address != self._leader, address
+        if not is_news or address is None or self._selection is ServerSelection.ANY or self.connection is None:
+            return
+        is_leader = self.member == leader
+        if is_leader is not (self._selection is ServerSelection.LEADER) and any(map(self._wants, self._addresses)):
+            self.leave(f"is {'the leader' if is_leader else 'not the leader'}, and others are preferred")
+
+    def _wants(self, address: str) -> bool:
+        return self._selection.wants(address, self._leader)
 
     def leave(self, reason: str) -> None:
         """Give this server up for `reason`, and try others first."""
@@ -112,9 +138,9 @@ class Connector:
         return f"{member} ({address})" if member and member != address else address
 
     def _in_order(self) -> list[str]:
-        """Every server once: at random, but the one just left last."""
+        """Every server once: at random, but those as wished first, and the one just left last."""
         addresses = self._random.sample(self._addresses, len(self._addresses))
-        addresses.sort(key=self.address.__eq__)
+        addresses.sort(key=lambda address: (address == self.address, not self._wants(address)))
         return addresses
 
     async def _connect(self, address: str) -> bool:

@@ -27,6 +27,7 @@ from copycat.raft.client.outcomes import (
     RegistrationRefused,
     Resolved,
 )
+from copycat.raft.client.selection import ConnectionStrategy, ServerSelection
 from copycat.raft.client.session import ClientSession
 from copycat.raft.client.states import ClientState, Loss, Recovery
 from copycat.raft.client.submitter import Submitter
@@ -59,6 +60,8 @@ class ClientEngine:
         timeout_ms: int,
         recovery: Recovery,
         discover: bool,
+        selection: ServerSelection,
+        strategy: ConnectionStrategy,
         random: random_module.Random,
         on_state: Callable[[ClientState], object],
         on_stopped: Callable[[], object],
@@ -74,6 +77,8 @@ class ClientEngine:
             on_frames=self._on_frames,
             on_connected=self._on_connected,
             on_lost=self._on_lost,
+            selection=selection,
+            strategy=strategy,
         )
         self.submitter = Submitter(self.session, self.connector, loop, on_turn=self._flush)
         self._loop = loop
@@ -180,8 +185,10 @@ class ClientEngine:
             self.connector.learn(notice.members.values())
         if not notice.leader:
             self.connector.note("has no leader")
-        elif not self.session.is_bound:
+            return
+        if not self.session.is_bound:
             self.connector.note(f"names {notice.leader} as leader, which has not answered yet")
+        self.connector.follow(notice.leader, notice.members.get(notice.leader))
 
     def _made_progress(self) -> None:
         self._progress_at = self._loop.time()
