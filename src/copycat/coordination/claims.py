@@ -155,7 +155,7 @@ class Claimant(Resource):
         for request, claim in list(self._claims.items()):
             self._settle(request, UnknownResourceError(f"{claim.what}: it was deleted"))
         for request, grant in list(self._grants.items()):
-            del self._grants[request]
+            self._grants.pop(request, None)
             grant.end("it was deleted")
 
     def _run_out(self, request: int, patience: float, is_silence: bool) -> None:
@@ -207,17 +207,17 @@ class Claimant(Resource):
 
     def _on_loss(self, loss: Loss) -> None:
         """What is held is lost, and given back should the session live. When it is over, so are its claims."""
-        for request, grant in list(self._grants.items()):
-            if loss.is_over:
-                del self._grants[request]
-                grant.end(loss.why)
-            else:
-                self.forfeit(grant, loss.why)
         if loss.is_over:
             kind = ClosedError if loss.is_last else SessionExpiredError
             for request, claim in list(self._claims.items()):
-                if claim.answered.done():  # else its own command says what became of it
+                if claim.answered.done():  # else it is the next session's
                     self._settle(request, kind(f"{claim.what}: left the line; {loss.why}"))
+        for request, grant in list(self._grants.items()):
+            if loss.is_over:
+                self._grants.pop(request, None)
+                grant.end(loss.why)
+            else:
+                self.forfeit(grant, loss.why)
 
 
 def forget(done: Future[Any]) -> None:

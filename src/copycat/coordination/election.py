@@ -81,7 +81,7 @@ class DistributedLeaderElection(Claimant, machine=ElectionMachine):
                 async with scope as term:
                     results.append(await function(term))
             except LeadershipLostError as error:
-                if term is not None and not term.lost:
+                if term is not None and not scope.was_lost and not results:
                     raise  # the function's, of another election
                 _log.info("%s", error)
             except SessionExpiredError as error:

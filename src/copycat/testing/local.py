@@ -1,7 +1,7 @@
 """A Copycat without servers, for tests of resources: `cc = await connect(Replicas(BankAccount))`.
 
-Operations are encoded, put in blocks, applied by the real executor and answered, all at the call; events arrive in a
-later turn of the loop. What can happen to a session is done to it by hand: `local_client(cc).expire()`.
+Operations are encoded, put in blocks and applied by the real executor, all at the call; events and answers arrive in a
+later turn of the loop, in their order. What can happen to a session is done to it by hand: `local_client(cc).expire()`.
 """
 
 import asyncio
@@ -12,6 +12,7 @@ from copycat.errors import (
     ApplicationError,
     ClosedError,
     ConfigurationError,
+    IndeterminateError,
     ResourceTypeError,
     SerializationError,
     TooLargeError,
@@ -85,6 +86,7 @@ class LocalClient:
         self._sequence = 0
         self._event_index = 0  # of the last event delivered
         self._is_lost = False
+        self._unanswered: dict[asyncio.Future[Any], None] = {}
         self._states: Listeners[Any] = Listeners("states")
         self._losses: Listeners[Loss] = Listeners("losses")
         self._recoveries: Listeners[int] = Listeners("recoveries")
@@ -106,6 +108,7 @@ class LocalClient:
         session, self.session = self.session, 0
         if session:
             self.replicas.end(session)
+            self._fail_unanswered("the client was closed")
             self._losses.notify(Loss("the client was closed", is_over=True, is_last=True))
         self._become(ClientState.CLOSED, None)
 
@@ -126,10 +129,12 @@ class LocalClient:
     def expire(self) -> None:
         """The cluster ends the session; another begins in its place."""
         self.replicas.end(self.session, expired=True)
+        self._fail_unanswered("the session ended")
+        self._register()  # what is called from now on is the new session's
         self._is_lost = True
         self._losses.notify(Loss("the session ended: expired", is_over=True))
         self._become(ClientState.EXPIRED, "a")
-        self._register()
+        self._is_lost = False
         self._recoveries.notify(self.session)
         self._become(ClientState.CONNECTED, "a")
 
@@ -201,7 +206,7 @@ class LocalClient:
         outcome = self.replicas.append(ItemKind.COMMANDS, self.session, self._sequence, self._sequence - 1, 1, blob)
         if not isinstance(outcome, Results):
             raise TypeError(outcome)
-        return _resolved(outcome.data, decode)
+        return self._answer(outcome.data, decode)
 
     def query(
         self,
@@ -220,12 +225,36 @@ class LocalClient:
         )
         blob = encode_operations([[target, instance, operation_id, *arguments]])
         executor = self.replicas.replicas[0].executor
-        return _resolved(executor.query(executor.sessions.get(self.session), blob, 1) or b"", decode)
+        return self._answer(executor.query(executor.sessions.get(self.session), blob, 1) or b"", decode)
 
     def _begin(self, **call: Any) -> None:
         if not self.session:
             raise ClosedError("the session is closed")
         self.calls.append(call)
+
+    def _answer(self, data: bytes, decode: Callable[[Any], Any] | None) -> asyncio.Future[Any]:
+        """What a client makes of the results of one operation, in a later turn, behind the events before it."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Any] = loop.create_future()
+        self._unanswered[future] = None
+        loop.call_soon(self._resolve, future, data, decode)
+        return future
+
+    def _resolve(self, future: asyncio.Future[Any], data: bytes, decode: Callable[[Any], Any] | None) -> None:
+        self._unanswered.pop(future, None)
+        if future.done():
+            return
+        try:
+            result = result_of(data)
+            future.set_result(result if decode is None else decode(result))
+        except Exception as error:
+            future.set_exception(error)
+
+    def _fail_unanswered(self, why: str) -> None:
+        unanswered, self._unanswered = self._unanswered, {}
+        for future in unanswered:
+            if not future.done():
+                future.set_exception(IndeterminateError(f"sent, but {why} unanswered"))
 
 
 def result_of(data: bytes) -> Any:
@@ -235,17 +264,6 @@ def result_of(data: bytes) -> Any:
         known = ERRORS.get(result.kind)
         raise known(result.message) if known else ApplicationError(result.message, kind=result.kind)
     return result
-
-
-def _resolved(data: bytes, decode: Callable[[Any], Any] | None) -> asyncio.Future[Any]:
-    """What a client makes of the results of one operation."""
-    future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-    try:
-        result = result_of(data)
-        future.set_result(result if decode is None else decode(result))
-    except Exception as error:
-        future.set_exception(error)
-    return future
 
 
 async def connect(replicas: Replicas, **options: Any) -> Copycat:

@@ -1,0 +1,1 @@
+"""Tests of locks, elections and topics."""
