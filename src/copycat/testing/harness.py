@@ -140,11 +140,14 @@ class StateMachineHarness:
     def query(self, operation: int, *arguments: Any, session: Session | None = None, instance: int = 0) -> Any: ...
 
     def query(self, operation: Any, *arguments: Any, session: Session | None = None, instance: int = 0) -> Any:
-        """The result of a query; as `apply`. Raises AssertionError when the query changed the machine."""
-        session = self._session_or_own(session)
+        """The result of a query; as `apply`, but without a session it is nobody's, whose id is 0.
+
+        Raises AssertionError when the query changed the machine.
+        """
         row, decode = self._row(Query, operation, arguments, instance)
         before = portrait(self.machine)
-        data = self._replica.executor.query(self._replica.session(session.id), encode_operations([row]), 1)
+        asking = self._replica.session(session.id) if session is not None else None
+        data = self._replica.executor.query(asking, encode_operations([row]), 1)
         changed = differences(before, portrait(self.machine))
         if changed:
             raise AssertionError(f"a query changes nothing, but {operation!r} changed {changed}")

@@ -5,6 +5,7 @@ later turn of the loop, in their order. What can happen to a session is done to 
 """
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -32,6 +33,8 @@ from copycat.resource.loading import machines_of
 from copycat.resource.manager import ResourceManager
 from copycat.testing.replicas import Replica, ReplicatedLog
 from copycat.util.listeners import Listener, Listeners
+
+_log = logging.getLogger(__name__)
 
 ERRORS: dict[str, type[Exception]] = {
     each.__name__: each
@@ -184,8 +187,12 @@ class LocalClient:
         for index, *events in batches:
             for target, instance, event_id, *arguments in events:
                 handler = self.handlers.get((target, instance))
-                if handler is not None:
+                if handler is None:
+                    continue
+                try:
                     handler(index, event_id, arguments)
+                except Exception as error:
+                    _log.exception("an event of resource %s could not be delivered: %r", target, error)
 
     # -- operations ----------------------------------------------------------------------------------------------------
 
