@@ -470,6 +470,7 @@ async def test_a_thread_may_ask_whether_the_lock_is_still_held(
 ) -> None:
     caplog.set_level(logging.ERROR)
     seen: list[object] = []
+    asyncio.get_running_loop().set_debug(True)  # which refuses what is not for other threads
 
     async def hold() -> None:
         async with locks[0].hold() as held:
