@@ -6,6 +6,7 @@ module, an operating system error) would differ between replicas, so it stops th
 Source: protocol §5.7.
 """
 
+import logging
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
@@ -14,6 +15,8 @@ from copycat.raft.machine.sessions import ServerSession, Sessions
 from copycat.raft.machine.timers import Timer, Timers
 from copycat.raft.protocol.operations import Failure, Operation, Query
 from copycat.raft.protocol.state_machine import Commit, Scheduled, Session, StateMachine
+
+_log = logging.getLogger(__name__)
 
 HALTING = (MemoryError, RecursionError, ImportError, OSError)
 
@@ -140,9 +143,19 @@ class Host:
             return
 
     def session_began(self, session: ServerSession) -> None:
-        self.machine.register(session)
+        _tell(self.machine.register, session)
 
     def session_ended(self, session: ServerSession, expired: bool) -> None:
         if expired:
-            self.machine.expire(session)
-        self.machine.close(session)
+            _tell(self.machine.expire, session)
+        _tell(self.machine.close, session)
+
+
+def _tell(hook: Callable[[Session], None], session: Session) -> None:
+    """Call a session hook. What it raises is the same on every replica, and has no caller to tell."""
+    try:
+        hook(session)
+    except HALTING:
+        raise
+    except Exception as error:
+        _log.exception("%s failed at %r: %r", getattr(hook, "__qualname__", hook), session, error)
