@@ -16,7 +16,9 @@ from operator import attrgetter
 
 EVENTS_COUNT_MAX = 1 << 17
 EVENTS_BYTES_MAX = 32 << 20
-"""What a session may have unacknowledged. Beyond it ends, on every server at one index: part of what they compute."""
+BATCH_BYTES_MAX = 15 << 20
+"""What a session may have unacknowledged, and of one index, for a batch travels in one frame. Beyond it ends, on every
+server at one index: part of what they compute."""
 
 FORGOTTEN_MAX = 1024
 
@@ -48,8 +50,12 @@ class EventQueue:
 
     @property
     def overflows(self) -> bool:
-        """Whether more is unacknowledged than a session may have."""
-        return self.count > EVENTS_COUNT_MAX or self.size > EVENTS_BYTES_MAX
+        """Whether more is unacknowledged than a session may have, or the newest batch is more than a frame holds."""
+        return (
+            self.count > EVENTS_COUNT_MAX
+            or self.size > EVENTS_BYTES_MAX
+            or (self._start < len(self._batches) and self._batches[-1].size > BATCH_BYTES_MAX)
+        )
 
     def add(self, index: int, event: bytes) -> None:
         """An event was published at `index`, the last one or a later one."""
