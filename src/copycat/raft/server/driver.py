@@ -152,7 +152,6 @@ class Driver:
                 passes += 1
             if self._inbox or self.executor.applied_index < self.raft.commit_index:
                 self.wake()
-            self._peers.flush()
             self._arm()
         except Exception as error:
             self.fail(error)
@@ -169,6 +168,7 @@ class Driver:
             self._contacts_ms = 0
             self.wake()
         self._desk.reads.release()
+        self._peers.flush()  # what is to be replicated leaves before this disk is waited for
         self.flusher.kick(alone=not self._desk.intake or not self._desk.intake.waiting)
 
     @property
