@@ -5,8 +5,7 @@ import random
 from collections.abc import Coroutine, Iterable, Sequence
 from typing import Any, TypeVar
 
-from copycat.collections import DistributedMap
-from copycat.coordination import DistributedLeaderElection, DistributedLock, DistributedTopic
+from copycat import atomic, collections, coordination
 from copycat.errors import ClosedError
 from copycat.handle import SESSION_TIMEOUT_SECONDS, TIMEOUT_SECONDS, Copycat
 from copycat.io.serializer import Serializer
@@ -22,8 +21,9 @@ from copycat.raft.protocol.members import Member
 from copycat.raft.server.limits import ServerLimits
 from copycat.raft.server.server import RaftServer
 from copycat.raft.server.status import Status
-from copycat.resource.loading import machines_of
+from copycat.resource.loading import machines_of, resources_in
 from copycat.resource.manager import ResourceManager
+from copycat.resource.resource import Resource
 from copycat.util.address import Address
 from copycat.util.builder import Buildable
 from copycat.util.context import Context
@@ -31,7 +31,7 @@ from copycat.util.loop_thread import LoopThread
 
 T = TypeVar("T")
 
-SHIPPED: tuple[Any, ...] = (DistributedLeaderElection, DistributedLock, DistributedMap, DistributedTopic)
+SHIPPED: tuple[type[Resource], ...] = resources_in(atomic, collections, coordination)
 """The resources every server allows."""
 
 OWN_DOOR = Member("own", "local", 1)

@@ -187,7 +187,7 @@ async def test_a_timer_that_could_not_be_cancelled_spares_later_values(
     await users.put("ann", 41, ttl=30)
     machine = replicas.replicas[0].machine(2 + 1)
     key = users.serializer.encode_key("ann")
-    first = machine._lifetimes[key].index
+    first = machine._lifetimes.by_key[key].index
     await users.put("ann", 42, ttl=90)
 
     machine._expire(key, first)
@@ -263,7 +263,7 @@ async def test_no_record_is_kept_of_plain_entries(users: DistributedMap[Any, Any
     await users.put("ann", 2)
 
     machine = replicas.replicas[1].machine(3)
-    assert (machine._lifetimes, machine._owned, len(machine._values)) == ({}, {}, 1)
+    assert (machine._lifetimes.by_key, machine._lifetimes._owned, len(machine._records)) == ({}, {}, 1)
 
 
 # -- types -------------------------------------------------------------------------------------------------------------
@@ -363,7 +363,7 @@ async def test_a_client_of_another_make_cannot_put_what_is_no_entry(
         await users.command(1, *arguments)
 
     assert caught.value.kind == "TypeError"
-    assert replicas.replicas[0].machine(3)._values == {}
+    assert replicas.replicas[0].machine(3)._records == {}
 
 
 # -- levels and deadlines ----------------------------------------------------------------------------------------------

@@ -1,4 +1,7 @@
-"""Whatever is done to it, DistributedMap is the dict it seems to be, on every replica and in every replay."""
+"""Whatever is done to it, DistributedMap is the dict it seems to be, on every replica and in every replay.
+
+And so is a dict that somebody keeps who only listens.
+"""
 
 import asyncio
 from dataclasses import dataclass, field
@@ -7,13 +10,16 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from copycat.collections import DistributedMap
+from copycat.collections import DistributedMap, MapChange
 from copycat.handle import Copycat
+from copycat.io.serializer import encode_key
 from copycat.resource import PersistenceMode
+from copycat.testing.portrait import portrait
+from tests.coordination.support import turns
 from tests.resource.harness import Replica, Replicas, connect
 
 WRITERS = 2
-MAP_ID = 4  # the log begins with the types and the sessions
+MAP_ID = 5  # the log begins with the types and the sessions
 
 keys = st.sampled_from(["a", "b", 1, True, ("a", 1)])
 values = st.integers(0, 2)
@@ -29,6 +35,9 @@ steps = st.one_of(
     st.tuples(st.just("replace"), writers, st.tuples(keys, values, values), lifetimes),
     st.tuples(st.just("remove"), writers, st.tuples(keys), st.just({})),
     st.tuples(st.just("remove"), writers, st.tuples(keys, values), st.just({})),
+    st.tuples(st.just("replace_version"), writers, st.tuples(keys, values, st.booleans()), lifetimes),
+    st.tuples(st.just("remove_version"), writers, st.tuples(keys, st.booleans()), st.just({})),
+    st.tuples(st.just("update"), writers, st.tuples(keys, st.none() | values), lifetimes),
     st.tuples(st.just("clear"), writers, st.just(()), st.just({})),
     st.tuples(st.just("advance"), writers, st.tuples(st.sampled_from([0.5, 1, 2, 30])), st.just({})),
     st.tuples(st.just("leave"), writers, st.tuples(st.booleans()), st.just({})),
@@ -82,6 +91,22 @@ class Model:
         self.entries.pop(tagged(key))
         return True
 
+    def replace_version(self, writer: int, key: Any, value: Any, is_current: bool, **lifetime: Any) -> bool:
+        if self.get(key) is None or not is_current:
+            return False
+        self.put(writer, key, value, **lifetime)
+        return True
+
+    def remove_version(self, writer: int, key: Any, is_current: bool) -> bool:
+        return is_current and self.remove_1(writer, key) is not None
+
+    def update(self, writer: int, key: Any, value: Any, **lifetime: Any) -> Any:
+        if value is None:
+            self.remove_1(writer, key)
+        else:
+            self.put(writer, key, value, **lifetime)
+        return value
+
     def clear(self, writer: int) -> None:
         self.entries.clear()
 
@@ -107,26 +132,44 @@ def tagged(key: Any) -> Any:
 
 def state_of(replica: Replica) -> Any:
     """All there is to a map's state, in its order."""
-    machine = replica.machine(MAP_ID)
-    lifetimes = {
-        key: (lifetime.index, lifetime.session_id, lifetime.timer and lifetime.timer.due)
-        for key, lifetime in machine._lifetimes.items()
-    }
-    owned = [(session, list(keys)) for session, keys in machine._owned.items()]
-    return list(machine._values.items()), list(lifetimes.items()), owned, len(replica.clockwork.timers)
+    return portrait(replica.machine(MAP_ID)), len(replica.clockwork.timers)
+
+
+class Listening:
+    """What somebody makes of a map's changes."""
+
+    def __init__(self) -> None:
+        self.entries: dict[Any, Any] = {}
+        self.of_key: list[MapChange[Any, Any]] = []
+        self.all: list[MapChange[Any, Any]] = []
+
+    async def open(self, handle: DistributedMap[Any, Any]) -> None:
+        for listen in (handle.on_add, handle.on_update, handle.on_remove):
+            await listen(self.take)
+            await listen(self.of_key.append, key="a")
+
+    def take(self, change: MapChange[Any, Any]) -> None:
+        key = tagged(change.key)
+        assert self.entries.pop(key, None) == change.old
+        if change.new is not None:
+            self.entries[key] = change.new
+        self.all.append(change)
 
 
 class World:
-    """Two sessions of one map; one that leaves comes back as another."""
+    """Two sessions of one map; one that leaves comes back as another. A third listens."""
 
     def __init__(self) -> None:
         self.replicas = Replicas(DistributedMap, count=2)
         self.copycats: list[Copycat] = []
         self.maps: list[DistributedMap[Any, Any]] = []
+        self.listening = Listening()
 
     async def open(self) -> None:
         self.copycats = [await connect(self.replicas) for _ in range(WRITERS)]
+        listener = await connect(self.replicas)
         self.maps = [await each.create("map", DistributedMap) for each in self.copycats]
+        await self.listening.open(await listener.create("map", DistributedMap))
 
     async def step(self, verb: str, writer: int, arguments: tuple[Any, ...], lifetime: dict[str, Any]) -> Any:
         if verb == "advance":
@@ -137,7 +180,16 @@ class World:
             self.copycats[writer] = await connect(self.replicas)
             self.maps[writer] = await self.copycats[writer].get("map", DistributedMap)
             return None
-        return await getattr(self.maps[writer], verb)(*arguments, **lifetime)
+        handle = self.maps[writer]
+        if verb == "update":
+            key, value = arguments
+            return await handle.update(key, lambda _: value, **lifetime)
+        if verb.endswith("_version"):
+            *arguments_before, is_current = arguments
+            entry = await handle.entry(arguments[0])
+            version = entry.version if entry is not None and is_current else 1
+            return await getattr(handle, verb.removesuffix("_version"))(*arguments_before, version=version, **lifetime)
+        return await getattr(handle, verb)(*arguments, **lifetime)
 
 
 @settings(max_examples=200, deadline=None)
@@ -151,8 +203,15 @@ def test_a_map_is_the_dict_it_seems_to_be(plan: list[tuple[str, int, tuple[Any, 
         for step in plan:
             assert await world.step(*step) == model.step(*step), step
             assert await world.maps[0].size() == len(model.entries)
+            await turns(2)
+            assert world.listening.entries == {key: entry.value for key, entry in model.entries.items()}, step
         for kind, key in model.entries:
             assert await world.maps[1].get(key) == model.entries[kind, key].value
+        in_order = sorted((key for _, key in model.entries), key=encode_key)
+        assert [(tagged(key), value) async for key, value in world.maps[1].items()] == [
+            (tagged(key), model.get(key)) for key in in_order
+        ]
+        assert world.listening.of_key == [change for change in world.listening.all if change.key == "a"]
         first, second = world.replicas.replicas
         assert state_of(first) == state_of(second) == state_of(world.replicas.replay())
         bound = sum(entry.due is not None for entry in model.entries.values())

@@ -1,192 +1,56 @@
-"""DistributedMap: a map that every process sees alike.
+"""DistributedMap: a map that every process sees alike. What the servers do is in `map_machine`.
 
-Keys and values are canonical bytes on their way and on the servers, which compare and keep them and never look
-inside; the handle encodes and decodes. A plain entry is two bytes objects in a dict. Only an entry that will go by
-itself (after a time, or with its session) has a record in a second table.
+The handle encodes and decodes; on their way and on the servers keys and values are canonical bytes.
 
-Source: protocol §4.3, §7.1, §7.4.
+Source: protocol §4.3, §6, §7.1, §7.4.
 """
 
 from asyncio import Future
+from collections.abc import AsyncIterator, Callable, Iterable
+from dataclasses import dataclass
 from functools import partial
-from math import ceil
+from operator import not_
 from typing import Any, Final, Generic, TypeVar, overload
 
-from copycat.errors import ConfigurationError, Outcome
+from copycat.collections import map_machine as machine
+from copycat.collections.map_machine import ADDED, OF_KEY, REMOVED, UPDATED, MapMachine
+from copycat.collections.pages import encode_prefix, walk
+from copycat.errors import ConfigurationError, Outcome, UnknownResourceError
 from copycat.resource import (
-    Commit,
     ConsistencyLevel,
-    Executor,
+    Entry,
+    HandoverFuture,
+    OnGap,
     PersistenceMode,
     Resource,
     ResourceContext,
-    Scheduled,
-    Session,
-    StateMachine,
+    Subscription,
     Timeout,
+    encode_lifetime,
+    update_entry,
 )
+from copycat.util.listeners import Listener
 
 K = TypeVar("K")
 V = TypeVar("V")
 D = TypeVar("D")
 
-PUT: Final = 1
-PUT_IF_ABSENT: Final = 2
-REMOVE: Final = 3
-REMOVE_VALUE: Final = 4
-REPLACE: Final = 5
-REPLACE_VALUE: Final = 6
-CLEAR: Final = 7
-
-GET: Final = 32
-CONTAINS_KEY: Final = 33
-CONTAINS_VALUE: Final = 34
-SIZE: Final = 35
-
-TTL_SECONDS_MAX: Final = 100 * 366 * 86_400  # a century: longer is a mistake of units
-
 _PERSISTENT: Final = PersistenceMode.PERSISTENT  # looking a member up costs as much as encoding a key
 _STAYS: Final = (0, 0)
-_NOT_GIVEN: Final[Any] = object()  # None is a mistake that the encoding finds
+_NOT_GIVEN: Final[Any] = object()  # None is a mistake that is found
 
 
-class Lifetime:
-    """Why and when an entry goes by itself. `index` tells it from later ones of the same key."""
+@dataclass(frozen=True, slots=True)
+class MapChange(Generic[K, V]):
+    """What happened to a key. `old` is None when it was added, `new` when it was removed.
 
-    __slots__ = ("index", "session_id", "timer")
+    version: the log index at which it happened: the version of `new`.
+    """
 
-    def __init__(self, index: int, session_id: int, timer: Scheduled | None) -> None:
-        self.index = index
-        self.session_id = session_id  # 0: of no session
-        self.timer = timer
-
-
-class MapMachine(StateMachine, name="copycat.map", version=1):
-    """The map on a server. Writing a key replaces value, time to live and owner together."""
-
-    def __init__(self) -> None:
-        self._values: dict[bytes, bytes] = {}
-        self._lifetimes: dict[bytes, Lifetime] = {}
-        self._owned: dict[int, dict[bytes, None]] = {}  # session -> its ephemeral keys, in the order they were written
-
-    def configure(self, executor: Executor) -> None:
-        self._executor = executor
-        executor.register_command(PUT, self._put)
-        executor.register_command(PUT_IF_ABSENT, self._put_if_absent)
-        executor.register_command(REMOVE, self._remove)
-        executor.register_command(REMOVE_VALUE, self._remove_value)
-        executor.register_command(REPLACE, self._replace)
-        executor.register_command(REPLACE_VALUE, self._replace_value)
-        executor.register_command(CLEAR, self._clear)
-        executor.register_query(GET, self._get)
-        executor.register_query(CONTAINS_KEY, self._contains_key)
-        executor.register_query(CONTAINS_VALUE, self._contains_value)
-        executor.register_query(SIZE, self._size)
-
-    def close(self, session: Session) -> None:
-        """Remove what the session wrote as ephemeral."""
-        for key in self._owned.pop(session.id, ()):
-            del self._values[key]
-            self._end_lifetime(key)
-
-    def delete(self) -> None:
-        self._values.clear()
-        self._lifetimes.clear()
-        self._owned.clear()
-
-    # -- commands ----------------------------------------------------------------------------------------------------
-
-    def _put(self, commit: Commit, key: bytes, value: bytes, ttl_ms: int, mode: int) -> bytes | None:
-        if key.__class__ is not bytes or value.__class__ is not bytes:
-            raise TypeError("a map takes keys and values as canonical bytes")
-        previous = self._values.get(key)
-        if ttl_ms or mode or key in self._lifetimes:
-            self._begin_lifetime(commit, key, ttl_ms, mode)
-        self._values[key] = value
-        return previous
-
-    def _put_if_absent(self, commit: Commit, key: bytes, value: bytes, ttl_ms: int, mode: int) -> bytes | None:
-        existing = self._values.get(key)
-        return self._put(commit, key, value, ttl_ms, mode) if existing is None else existing
-
-    def _remove(self, commit: Commit, key: bytes) -> bytes | None:
-        previous = self._values.pop(key, None)
-        if key in self._lifetimes:
-            self._end_lifetime(key)
-        return previous
-
-    def _remove_value(self, commit: Commit, key: bytes, value: bytes) -> bool:
-        previous = self._values.get(key)
-        if previous is None or previous != value:
-            return False
-        self._remove(commit, key)
-        return True
-
-    def _replace(self, commit: Commit, key: bytes, value: bytes, ttl_ms: int, mode: int) -> bytes | None:
-        return self._put(commit, key, value, ttl_ms, mode) if key in self._values else None
-
-    def _replace_value(
-        self, commit: Commit, key: bytes, old: bytes, new: bytes, ttl_ms: int = 0, mode: int = 0
-    ) -> bool:
-        previous = self._values.get(key)
-        if previous is None or previous != old:
-            return False
-        self._put(commit, key, new, ttl_ms, mode)
-        return True
-
-    def _clear(self, commit: Commit) -> None:
-        for lifetime in self._lifetimes.values():
-            if lifetime.timer is not None:
-                lifetime.timer.cancel()
-        self.delete()
-
-    # -- queries -----------------------------------------------------------------------------------------------------
-
-    def _get(self, commit: Commit, key: bytes) -> bytes | None:
-        return self._values.get(key)
-
-    def _contains_key(self, commit: Commit, key: bytes) -> bool:
-        return key in self._values
-
-    def _contains_value(self, commit: Commit, value: bytes) -> bool:
-        return value in self._values.values()
-
-    def _size(self, commit: Commit) -> int:
-        return len(self._values)
-
-    # -- entries that go by themselves -------------------------------------------------------------------------------
-
-    def _begin_lifetime(self, commit: Commit, key: bytes, ttl_ms: int, mode: int) -> None:
-        """Replace what bound the key before, now that it is written anew."""
-        if ttl_ms.__class__ is not int or mode not in (PersistenceMode.PERSISTENT, PersistenceMode.EPHEMERAL):
-            raise TypeError("a time to live is in milliseconds, a persistence mode is 0 or 1")
-        # The timer comes first: a delay it refuses leaves the entry as it was.
-        timer = self._executor.schedule(ttl_ms, self._expire, key, commit.index) if ttl_ms else None
-        if key in self._lifetimes:
-            self._end_lifetime(key)
-        session_id = 0
-        if mode:
-            session_id = commit.session.id
-            self._owned.setdefault(session_id, {})[key] = None
-        if timer is not None or session_id:
-            self._lifetimes[key] = Lifetime(commit.index, session_id, timer)
-
-    def _end_lifetime(self, key: bytes) -> None:
-        lifetime = self._lifetimes.pop(key)
-        if lifetime.timer is not None:
-            lifetime.timer.cancel()
-        keys = self._owned.get(lifetime.session_id)
-        if keys is not None:  # None while the session's end empties it
-            del keys[key]
-            if not keys:
-                del self._owned[lifetime.session_id]
-
-    def _expire(self, key: bytes, index: int) -> None:
-        lifetime = self._lifetimes.get(key)
-        # A key written since has another lifetime, or none; its own timer, if any, will remove it.
-        if lifetime is not None and lifetime.index == index:
-            del self._values[key]
-            self._end_lifetime(key)
+    key: K
+    old: V | None
+    new: V | None
+    version: int
 
 
 class DistributedMap(Resource, Generic[K, V], machine=MapMachine):
@@ -213,23 +77,22 @@ class DistributedMap(Resource, Generic[K, V], machine=MapMachine):
         super().__init__(context)
         self._key = context.serializer.encode_key
         self._value = context.serializer.encode_value
-        self._value_type: Any = context.type_arguments[1] if context.type_arguments else Any
+        self._key_type, self._value_type = context.type_arguments or (Any, Any)
+        self._watched: dict[tuple[int, bytes | None], Subscription[MapChange[K, V]]] = {}  # kind, key or None: all
+        for kind in (ADDED, UPDATED, REMOVED):
+            self.on_event(kind, partial(self._on_change, kind, False))
+            self.on_event(OF_KEY + kind, partial(self._on_change, kind, True))
+        self.on_event(machine.DELETED, self._on_deleted)
 
     # -- commands ----------------------------------------------------------------------------------------------------
 
     def put(
-        self,
-        key: K,
-        value: V,
-        *,
-        ttl: float | None = None,
-        mode: PersistenceMode = _PERSISTENT,
-        timeout: Timeout = ...,
+        self, key: K, value: V, *, ttl: float | None = None, mode: PersistenceMode = _PERSISTENT, timeout: Timeout = ...
     ) -> Future[V | None]:
         """Set the value of a key. The result is the previous value, or None."""
-        ttl_ms, mode_id = _STAYS if ttl is None and mode is _PERSISTENT else _lifetime(ttl, mode)
+        ttl_ms, mode_id = _STAYS if ttl is None and mode is _PERSISTENT else encode_lifetime(ttl, mode)
         return self.command(
-            PUT,
+            machine.PUT,
             self._key(key),
             self._value(value),
             ttl_ms,
@@ -240,41 +103,45 @@ class DistributedMap(Resource, Generic[K, V], machine=MapMachine):
         )
 
     def put_if_absent(
-        self,
-        key: K,
-        value: V,
-        *,
-        ttl: float | None = None,
-        mode: PersistenceMode = _PERSISTENT,
-        timeout: Timeout = ...,
+        self, key: K, value: V, *, ttl: float | None = None, mode: PersistenceMode = _PERSISTENT, timeout: Timeout = ...
     ) -> Future[V | None]:
         """Set the value of a key that has none. The result is None if it was set, else the value there is."""
-        ttl_ms, mode_id = _STAYS if ttl is None and mode is _PERSISTENT else _lifetime(ttl, mode)
-        return self.command(
-            PUT_IF_ABSENT,
-            self._key(key),
-            self._value(value),
-            ttl_ms,
-            mode_id,
-            timeout=timeout,
-            decode=partial(self._previous, key),
-            what="put_if_absent",
-        )
+        arguments = self._key(key), self._value(value), *encode_lifetime(ttl, mode)
+        decode = partial(self._previous, key)
+        return self.command(machine.PUT_IF_ABSENT, *arguments, timeout=timeout, decode=decode, what="put_if_absent")
 
     @overload
     def remove(self, key: K, /, *, timeout: Timeout = ...) -> Future[V | None]: ...
     @overload
     def remove(self, key: K, value: V, /, *, timeout: Timeout = ...) -> Future[bool]: ...
-    def remove(self, key: K, value: Any = _NOT_GIVEN, /, *, timeout: Timeout = ...) -> Future[Any]:
-        """Remove a key; with a value, only if that is its value.
+    @overload
+    def remove(self, key: K, /, *, version: int, timeout: Timeout = ...) -> Future[bool]: ...
+    def remove(
+        self, key: K, value: Any = _NOT_GIVEN, /, *, version: Any = _NOT_GIVEN, timeout: Timeout = ...
+    ) -> Future[Any]:
+        """Remove a key; with a value, only if that is its value; with a version, only while it has that.
 
-        The result is the previous value or None; with a value, whether it was removed.
+        The result is the previous value or None; with a value or a version, whether it was removed.
         """
-        if value is _NOT_GIVEN:
-            decode = partial(self._previous, key)
-            return self.command(REMOVE, self._key(key), timeout=timeout, decode=decode, what="remove")
-        return self.command(REMOVE_VALUE, self._key(key), self._value(value), timeout=timeout, what="remove")
+        if version is not _NOT_GIVEN:
+            return self.command(
+                machine.REMOVE_VERSION, self._key(key), _version(version, value), timeout=timeout, what="remove"
+            )
+        if value is not _NOT_GIVEN:
+            return self.command(
+                machine.REMOVE_VALUE, self._key(key), self._value(value), timeout=timeout, what="remove"
+            )
+        decode = partial(self._previous, key)
+        return self.command(machine.REMOVE, self._key(key), timeout=timeout, decode=decode, what="remove")
 
+    @overload
+    def replace(
+        self, key: K, value: V, /, *, ttl: float | None = ..., mode: PersistenceMode = ..., timeout: Timeout = ...
+    ) -> Future[V | None]: ...
+    @overload
+    def replace(
+        self, key: K, old: V, new: V, /, *, ttl: float | None = ..., mode: PersistenceMode = ..., timeout: Timeout = ...
+    ) -> Future[bool]: ...
     @overload
     def replace(
         self,
@@ -282,20 +149,9 @@ class DistributedMap(Resource, Generic[K, V], machine=MapMachine):
         value: V,
         /,
         *,
-        ttl: float | None = None,
-        mode: PersistenceMode = _PERSISTENT,
-        timeout: Timeout = ...,
-    ) -> Future[V | None]: ...
-    @overload
-    def replace(
-        self,
-        key: K,
-        old: V,
-        new: V,
-        /,
-        *,
-        ttl: float | None = None,
-        mode: PersistenceMode = _PERSISTENT,
+        version: int,
+        ttl: float | None = ...,
+        mode: PersistenceMode = ...,
         timeout: Timeout = ...,
     ) -> Future[bool]: ...
     def replace(
@@ -305,112 +161,240 @@ class DistributedMap(Resource, Generic[K, V], machine=MapMachine):
         new: Any = _NOT_GIVEN,
         /,
         *,
+        version: Any = _NOT_GIVEN,
         ttl: float | None = None,
         mode: PersistenceMode = _PERSISTENT,
         timeout: Timeout = ...,
     ) -> Future[Any]:
-        """Set the value of a key that has one: `replace(key, value)`; or that one: `replace(key, old, new)`.
+        """Set the value of a key that has one: `replace(key, value)`; that one: `replace(key, old, new)`; or that
+        version of one, from `entry`: `replace(key, value, version=7)`.
 
-        The result is the previous value, or None if the key was absent and stays so; with `old`, whether it was
-        replaced.
+        The result is the previous value, or None if the key was absent and stays so; with `old` or `version`, whether
+        it was replaced.
         """
-        ttl_ms, mode_id = _STAYS if ttl is None and mode is _PERSISTENT else _lifetime(ttl, mode)
-        if new is _NOT_GIVEN:
+        encoded, lifetime = (self._key(key), self._value(value)), encode_lifetime(ttl, mode)
+        if version is not _NOT_GIVEN:
+            arguments = *encoded, _version(version, new), *lifetime
+            return self.command(machine.REPLACE_VERSION, *arguments, timeout=timeout, what="replace")
+        if new is not _NOT_GIVEN:
             return self.command(
-                REPLACE,
-                self._key(key),
-                self._value(value),
-                ttl_ms,
-                mode_id,
-                timeout=timeout,
-                decode=partial(self._previous, key),
-                what="replace",
+                machine.REPLACE_VALUE, *encoded, self._value(new), *lifetime, timeout=timeout, what="replace"
             )
-        return self.command(
-            REPLACE_VALUE,
-            self._key(key),
-            self._value(value),
-            self._value(new),
-            ttl_ms,
-            mode_id,
-            timeout=timeout,
-            what="replace",
+        decode = partial(self._previous, key)
+        return self.command(machine.REPLACE, *encoded, *lifetime, timeout=timeout, decode=decode, what="replace")
+
+    async def update(
+        self,
+        key: K,
+        function: Callable[[V | None], V | None],
+        *,
+        ttl: float | None = None,
+        mode: PersistenceMode = _PERSISTENT,
+        timeout: Timeout = ...,
+    ) -> V | None:
+        """Set a key to `function(value)` and return that. The value is None while there is none; None removes it.
+
+        Reads, calls, and writes unless the key was written meanwhile; then once more. So `function` is called at least
+        once, and must be plain. What it raises is raised here, with nothing written. Nothing happens before the await.
+
+        timeout: of every reading and writing.
+        """
+        encode_lifetime(ttl, mode)  # before the function is called in vain
+
+        async def write(entry: Entry[V] | None, value: V | None) -> bool:
+            if value is None:
+                return entry is None or await self.remove(key, version=entry.version, timeout=timeout)
+            if entry is None:
+                return await self.put_if_absent(key, value, ttl=ttl, mode=mode, timeout=timeout) is None
+            return await self.replace(key, value, version=entry.version, ttl=ttl, mode=mode, timeout=timeout)
+
+        return await update_entry(
+            function, lambda: self.entry(key, consistency=ConsistencyLevel.LINEARIZABLE, timeout=timeout), write
         )
 
     def clear(self, *, timeout: Timeout = ...) -> Future[None]:
         """Remove every key."""
-        return self.command(CLEAR, timeout=timeout, what="clear")
+        return self.command(machine.CLEAR, timeout=timeout, what="clear")
 
     # -- queries -----------------------------------------------------------------------------------------------------
 
     def get(self, key: K, *, consistency: ConsistencyLevel | None = None, timeout: Timeout = ...) -> Future[V | None]:
         """The value of a key, or None."""
+        decode = partial(self._found, key, None)
         return self.query(
-            GET,
-            self._key(key),
-            consistency=consistency,
-            timeout=timeout,
-            decode=partial(self._found, key, None),
-            what="get",
+            machine.GET, self._key(key), consistency=consistency, timeout=timeout, decode=decode, what="get"
         )
 
     def get_or_default(
         self, key: K, default: D, *, consistency: ConsistencyLevel | None = None, timeout: Timeout = ...
     ) -> Future[V | D]:
         """The value of a key, or `default`, which stays in this process and may be anything."""
+        encoded, decode = self._key(key), partial(self._found, key, default)
         return self.query(
-            GET,
-            self._key(key),
-            consistency=consistency,
-            timeout=timeout,
-            decode=partial(self._found, key, default),
-            what="get_or_default",
+            machine.GET, encoded, consistency=consistency, timeout=timeout, decode=decode, what="get_or_default"
+        )
+
+    def entry(
+        self, key: K, *, consistency: ConsistencyLevel | None = None, timeout: Timeout = ...
+    ) -> Future[Entry[V] | None]:
+        """The value of a key with its version, for `replace` and `remove`; or None."""
+        decode = partial(self._entry, key)
+        return self.query(
+            machine.ENTRY, self._key(key), consistency=consistency, timeout=timeout, decode=decode, what="entry"
         )
 
     def contains_key(
         self, key: K, *, consistency: ConsistencyLevel | None = None, timeout: Timeout = ...
     ) -> Future[bool]:
         """Whether the key has a value."""
-        return self.query(CONTAINS_KEY, self._key(key), consistency=consistency, timeout=timeout, what="contains_key")
+        return self.query(
+            machine.CONTAINS_KEY, self._key(key), consistency=consistency, timeout=timeout, what="contains_key"
+        )
 
     def contains_value(
         self, value: V, *, consistency: ConsistencyLevel | None = None, timeout: Timeout = ...
     ) -> Future[bool]:
         """Whether any key has the value. Looks at every entry."""
+        encoded = self._value(value)
         return self.query(
-            CONTAINS_VALUE, self._value(value), consistency=consistency, timeout=timeout, what="contains_value"
+            machine.CONTAINS_VALUE, encoded, consistency=consistency, timeout=timeout, what="contains_value"
         )
 
     def size(self, *, consistency: ConsistencyLevel | None = None, timeout: Timeout = ...) -> Future[int]:
         """How many keys have a value."""
-        return self.query(SIZE, consistency=consistency, timeout=timeout, what="size")
+        return self.query(machine.SIZE, consistency=consistency, timeout=timeout, what="size")
 
     def is_empty(self, *, consistency: ConsistencyLevel | None = None, timeout: Timeout = ...) -> Future[bool]:
         """Whether no key has a value."""
-        return self.query(SIZE, consistency=consistency, timeout=timeout, decode=_is_zero, what="is_empty")
+        return self.query(machine.SIZE, consistency=consistency, timeout=timeout, decode=not_, what="is_empty")
 
-    # -- results -----------------------------------------------------------------------------------------------------
+    # -- pages -------------------------------------------------------------------------------------------------------
+
+    def keys(
+        self, prefix: str | bytes | None = None, *, consistency: ConsistencyLevel | None = None, timeout: Timeout = ...
+    ) -> AsyncIterator[K]:
+        """The keys: `async for key in users.keys(prefix="a"):`, in the order of their canonical bytes.
+
+        prefix: only those that begin with it, of its type, str or bytes. None: all.
+
+        Asks for a page at a time, each with `consistency` and `timeout`. A key that is there all the time comes once;
+        one that comes or goes meanwhile may come, once at most.
+        """
+        return self._walk(machine.KEYS, "keys", prefix, consistency, timeout, self._read_keys)
+
+    def values(
+        self, prefix: str | bytes | None = None, *, consistency: ConsistencyLevel | None = None, timeout: Timeout = ...
+    ) -> AsyncIterator[V]:
+        """The values of `keys(prefix)`, likewise: each as it was when its page was asked for."""
+        return self._walk(machine.VALUES, "values", prefix, consistency, timeout, self._read_values)
+
+    def items(
+        self, prefix: str | bytes | None = None, *, consistency: ConsistencyLevel | None = None, timeout: Timeout = ...
+    ) -> AsyncIterator[tuple[K, V]]:
+        """The pairs of `keys(prefix)` and their values, likewise."""
+        return self._walk(machine.ITEMS, "items", prefix, consistency, timeout, self._read_items)
+
+    def _walk(
+        self,
+        shown: int,
+        what: str,
+        prefix: str | bytes | None,
+        consistency: ConsistencyLevel | None,
+        timeout: Timeout,
+        read: Callable[[list[bytes]], Iterable[Any]],
+    ) -> AsyncIterator[Any]:
+        self.check_open()
+        begin = encode_prefix(self._key, prefix)
+        return walk(
+            lambda after: self.query(
+                machine.PAGE, begin, after, shown, consistency=consistency, timeout=timeout, what=what
+            ),
+            read,
+        )
+
+    # -- listening ---------------------------------------------------------------------------------------------------
+
+    def on_add(
+        self, callback: Callable[[MapChange[K, V]], object], *, key: K | None = None, on_gap: OnGap | None = None
+    ) -> HandoverFuture[Listener[MapChange[K, V]]]:
+        """Call `callback(change)` whenever a key that had no value gets one, from now on. The result is the Listener,
+        once it is certain that it hears of them. Whoever stops waiting for it closes it.
+
+        key: only of this key; None: of all.
+        on_gap: called when changes may have been missed, because the session was lost and another began; None: logged.
+        """
+        return self._listen(ADDED, "additions", callback, key, on_gap)
+
+    def on_update(
+        self, callback: Callable[[MapChange[K, V]], object], *, key: K | None = None, on_gap: OnGap | None = None
+    ) -> HandoverFuture[Listener[MapChange[K, V]]]:
+        """As `on_add`, whenever a key that has a value is written, be it with the same value."""
+        return self._listen(UPDATED, "updates", callback, key, on_gap)
+
+    def on_remove(
+        self, callback: Callable[[MapChange[K, V]], object], *, key: K | None = None, on_gap: OnGap | None = None
+    ) -> HandoverFuture[Listener[MapChange[K, V]]]:
+        """As `on_add`, whenever a key loses its value: removed, cleared, after its time, or with its session."""
+        return self._listen(REMOVED, "removals", callback, key, on_gap)
+
+    def _listen(
+        self, kind: int, what: str, callback: Callable[[Any], object], key: K | None, on_gap: OnGap | None
+    ) -> HandoverFuture[Listener[Any]]:
+        self.check_open()
+        topic = kind, None if key is None else self._key(key)
+        subscription = self._watched.get(topic)
+        if subscription is None:
+            subscription = self.subscription(
+                what if key is None else f"{what} of key {key!r}",
+                lambda: self.command(machine.LISTEN, *topic, what=what),
+                lambda: self._unlisten(topic),
+            )
+        added = subscription.add(callback, on_gap)
+        self._watched[topic] = subscription
+        return added
+
+    def _unlisten(self, topic: tuple[int, bytes | None]) -> Future[None]:
+        self._watched.pop(topic, None)
+        return self.command(machine.UNLISTEN, *topic, timeout=None, what="close a listener")
+
+    def _on_change(self, kind: int, of_key: bool, index: int, key: bytes, old: bytes | None, new: bytes | None) -> None:
+        subscription = self._watched.get((kind, key if of_key else None))
+        if subscription is not None:
+            shown = self.decode_key(key, self._key_type)
+            before, after = self._previous(shown, old), self._previous(shown, new)
+            subscription.notify(MapChange(shown, before, after, index))
+
+    def _on_deleted(self, _index: int) -> None:
+        for subscription in list(self._watched.values()):
+            subscription.end(UnknownResourceError(f"map {self.path!r} was deleted"))
+
+    # -- what the servers answered -------------------------------------------------------------------------------------
 
     def _previous(self, key: K, data: bytes | None) -> V | None:
-        """What a command answered about the key: it was applied, whatever becomes of its result here."""
+        """Of a command about the key: it was applied, whatever becomes of its result here."""
         return None if data is None else self.decode(data, self._value_type, f"key {key!r}", Outcome.APPLIED)
 
     def _found(self, key: K, default: Any, data: bytes | None) -> Any:
         return default if data is None else self.decode(data, self._value_type, f"key {key!r}")
 
+    def _entry(self, key: K, answer: list[Any] | None) -> Entry[V] | None:
+        return None if answer is None else Entry(self._found(key, None, answer[0]), answer[1])
 
-def _is_zero(size: int) -> bool:
-    return size == 0
+    def _read_keys(self, page: list[bytes]) -> Iterable[K]:
+        return (self.decode_key(key, self._key_type) for key in page)
+
+    def _read_values(self, page: list[bytes]) -> Iterable[V]:
+        return (self.decode(value, self._value_type, "a value") for value in page)
+
+    def _read_items(self, page: list[bytes]) -> Iterable[tuple[K, V]]:
+        for key, value in zip(self._read_keys(page[::2]), page[1::2], strict=True):
+            yield key, self._found(key, None, value)
 
 
-def _lifetime(ttl: float | None, mode: PersistenceMode) -> tuple[int, int]:
-    """How long an entry lives, as it travels: milliseconds or 0, mode."""
-    if mode.__class__ is not PersistenceMode:
-        raise ConfigurationError(f"mode must be PersistenceMode.PERSISTENT or EPHEMERAL, not {mode!r}")
-    if ttl is None:
-        return 0, mode.value
-    if isinstance(ttl, bool) or not isinstance(ttl, int | float):
-        raise ConfigurationError(f"ttl is a number of seconds, not {ttl!r}")
-    if not 0 < ttl <= TTL_SECONDS_MAX:  # which NaN is not either
-        raise ConfigurationError(f"ttl must be more than 0 and at most {TTL_SECONDS_MAX} seconds, not {ttl!r}")
-    return ceil(ttl * 1000), mode.value  # up, for an entry must not go early
+def _version(version: Any, other: Any) -> int:
+    """Raise ConfigurationError for what is no version, and for a version beside a value to compare."""
+    if other is not _NOT_GIVEN:
+        raise ConfigurationError("give the value that is expected, or its version; not both")
+    if version.__class__ is not int:
+        raise ConfigurationError(f"a version is the int that entry() answers, not {version!r}")
+    return version

@@ -110,12 +110,18 @@ class Serializer:
         """
         return keys.encode_key(key, self._registry)
 
-    def decode_key(self, data: bytes) -> Any:
-        """The key `encode_key` made `data` from.
+    def decode_key(self, data: bytes, type: Any = Any) -> Any:
+        """The key `encode_key` made `data` from. `type` is what it must be (`str`, `tuple[str, int]`, `int | str` …).
 
-        Raises: DecodeError for any other bytes, also those that say a key in another way than `encode_key` does.
+        Raises: DecodeError for any other bytes, also those that say a key in another way than `encode_key` does; and
+        for a key of another type, as strictly as keys are told apart: True is no int.
         """
-        return keys.decode_key(data, self._registry)
+        key = keys.decode_key(data, self._registry)
+        if type is not Any and key.__class__ is not type:
+            key = self._values.convert(key, type)
+            if keys.encode_key(key, self._registry) != data:
+                raise DecodeError(f"the key {key!r} is of another type")
+        return key
 
     # --- values -------------------------------------------------------------------------------------------------------
 

@@ -8,18 +8,26 @@ programs: `Resource`. Both: `Command` and `Query` classes, or plain operation id
 from copycat.raft.client.future import CopycatFuture
 from copycat.raft.client.states import Loss
 from copycat.raft.protocol.operations import Command, ConsistencyLevel, Operation, PersistenceMode, Query
-from copycat.raft.protocol.state_machine import Commit, Executor, Scheduled, Session, StateMachine
+from copycat.raft.protocol.state_machine import Commit, Derived, Executor, Scheduled, Session, StateMachine
+from copycat.resource.audience import Audience
+from copycat.resource.entries import Entry, update_entry
 from copycat.resource.handover import HandoverFuture
+from copycat.resource.lifetimes import Lifetime, Lifetimes, encode_lifetime
 from copycat.resource.resource import Resource, ResourceContext, Timeout
 from copycat.resource.subscription import OnEnd, OnGap, Subscription
 
 __all__ = [
+    "Audience",
     "Command",
     "Commit",
     "ConsistencyLevel",
     "CopycatFuture",
+    "Derived",
+    "Entry",
     "Executor",
     "HandoverFuture",
+    "Lifetime",
+    "Lifetimes",
     "Loss",
     "OnEnd",
     "OnGap",
@@ -33,4 +41,6 @@ __all__ = [
     "StateMachine",
     "Subscription",
     "Timeout",
+    "encode_lifetime",
+    "update_entry",
 ]

@@ -2,6 +2,7 @@
 
 import importlib
 from collections.abc import Iterable
+from types import ModuleType
 from typing import Any, get_origin
 
 from copycat.errors import ConfigurationError
@@ -48,6 +49,12 @@ def load_resources(where: str) -> list[Any]:
         missing = name or f"{MODULE_LIST}, nor does {where!r} name a class, as in {module_name}:Class"
         raise ConfigurationError(f"module {module_name!r} has no {missing}")
     return [found] if name else list(found)
+
+
+def resources_in(*modules: ModuleType) -> tuple[type[Resource], ...]:
+    """The Resource classes that the modules export, in their `__all__`."""
+    exported = [getattr(module, name) for module in modules for name in module.__all__]
+    return tuple(each for each in exported if isinstance(each, type) and issubclass(each, Resource))
 
 
 def _machine_of(resource: Any) -> type[StateMachine]:

@@ -28,6 +28,7 @@ from copycat.raft.protocol.typed import TypedOperations
 from copycat.resource.operations import CATALOG, DELETE
 from copycat.resource.subscription import Subscription
 from copycat.util.listeners import Listener
+from copycat.util.tasks import TaskOwner
 
 EventHandler = Callable[[int, int, list[Any]], object]
 
@@ -153,7 +154,8 @@ class Resource:
         self._closed = False
         self._is_twin = False
         self._events: dict[int, Callable[..., object]] = {}
-        self._subscriptions: list[Subscription[Any]] = []
+        self._subscriptions: dict[Subscription[Any], None] = {}  # those that have listeners
+        self._callbacks = TaskOwner(f"{type(self).__name__} {context.path!r}")  # what coroutine callbacks do
         self._names = _CallNames(context.path)
         self._typed = TypedOperations(context.serializer, f"{type(self).__name__} {context.path!r}")
 
@@ -224,12 +226,11 @@ class Resource:
             self._closed = True
             return
         if not self._closed:
-            for subscription in self._subscriptions:
+            for subscription in list(self._subscriptions):
                 subscription.end(self._closed_error())
             self._context.client.unlisten(self._target, self._instance)
             self._closed = True
-        for subscription in self._subscriptions:
-            await subscription.close()
+        await self._callbacks.close()
 
     # -- for authors of resources ------------------------------------------------------------------------------------
 
@@ -308,9 +309,14 @@ class Resource:
         what: names them in messages, such as "messages". listen, unlisten: start the commands that register this handle
         with the state machine, and deregister it.
         """
-        made: Subscription[Any] = Subscription(self._names[what], listen, unlisten, self._context.client)
-        self._subscriptions.append(made)
-        return made
+        return Subscription(
+            self._names[what],
+            listen,
+            unlisten,
+            self._context.client,
+            tasks=self._callbacks,
+            active=self._subscriptions,
+        )
 
     def _dispatch(self, index: int, event_id: int, arguments: list[Any]) -> None:
         handler = self._events.get(event_id)
@@ -364,6 +370,10 @@ class Resource:
         Raises DecodeError that names the path, `what` and `kind`, and whether a command was applied all the same.
         """
         return self._typed.decode(data, kind, what, outcome)
+
+    def decode_key(self, data: bytes, kind: Any, outcome: Outcome = Outcome.NOT_APPLIED) -> Any:
+        """Decode canonical bytes of a key as `kind`; otherwise as `decode`."""
+        return self._typed.decode_key(data, kind, outcome)
 
     def _closed_error(self) -> ClosedError:
         return ClosedError(f"this handle on {type(self).__name__} {self.path!r} is closed; create or get another")

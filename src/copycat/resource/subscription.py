@@ -23,6 +23,7 @@ from copycat.errors import (
 from copycat.raft.client.states import Loss
 from copycat.resource.handover import HandoverFuture
 from copycat.util.listeners import Listener, Listeners
+from copycat.util.tasks import TaskOwner
 
 _log = logging.getLogger(__name__)
 
@@ -48,16 +49,26 @@ class Subscription(Generic[T]):
 
     what: names them in messages, such as "messages of 'news'".
     listen, unlisten: start the commands that register and deregister the handle.
+    tasks: owns what coroutine callbacks do; None: the subscription does.
+    active: the subscriptions of the handle that have listeners; this one adds and removes itself.
     """
 
     def __init__(
-        self, what: str, listen: Callable[[], Future[Any]], unlisten: Callable[[], Future[Any]], session: Session
+        self,
+        what: str,
+        listen: Callable[[], Future[Any]],
+        unlisten: Callable[[], Future[Any]],
+        session: Session,
+        *,
+        tasks: TaskOwner | None = None,
+        active: "dict[Subscription[Any], None] | None" = None,
     ) -> None:
         self._what = what
         self._listen = listen
         self._unlisten = unlisten
         self._session = session
-        self._listeners: Listeners[T] = Listeners(what, on_close=self._closed)
+        self._active = active if active is not None else {}
+        self._listeners: Listeners[T] = Listeners(what, tasks=tasks, on_close=self._closed)
         self._told: dict[Listener[T], tuple[OnGap | None, OnEnd | None]] = {}
         self._registration: Future[Any] | None = None  # of the session; None while there are no listeners
         self._watches: list[Listener[Any]] = []  # of the session, while there are listeners
@@ -81,6 +92,7 @@ class Subscription(Generic[T]):
             registration = self._registration = self._listen()
         if not self._watches:
             self._watches = [self._session.on_recovery(self._recovered), self._session.on_loss(self._lost)]
+        self._active[self] = None
         listener = self._listeners.add(callback)
         self._told[listener] = on_gap, on_end
         added: HandoverFuture[Listener[T]] = HandoverFuture(f"listening to {self._what}", listener.close)
@@ -101,7 +113,7 @@ class Subscription(Generic[T]):
                 _log.warning("listeners to %s hear nothing more: %s", self._what, why)
 
     async def close(self) -> None:
-        """Close every listener, and end what coroutine callbacks still do."""
+        """Close every listener, and end what coroutine callbacks still do if that is owned here."""
         await self._listeners.close()
 
     def _closed(self, listener: Listener[T]) -> None:
@@ -111,6 +123,7 @@ class Subscription(Generic[T]):
         for watch in self._watches:
             watch.close()
         self._watches, self._registration = [], None
+        self._active.pop(self, None)
         try:
             self._unlisten().add_done_callback(_forget)
         except CopycatError as error:  # the handle or its session is closed, and the registration with it

@@ -11,6 +11,7 @@ from typing import Any
 from copycat.raft.machine.host import Host
 from copycat.raft.machine.sessions import ServerSession
 from copycat.raft.machine.timers import Timer, Timers
+from copycat.raft.protocol.state_machine import Derived
 
 _CODE = (FunctionType, MethodType, BuiltinMethodType, type)
 
@@ -73,6 +74,8 @@ def _portrait(value: Any, seen: dict[int, int]) -> Any:
     if isinstance(value, Timers):
         value = sorted(timer for timer in value._heap if timer.timers is not None)
         return (("items", "timers"), *(_portrait(timer, seen) for timer in value))
+    if isinstance(value, Derived):
+        return ("derived", name)
     if isinstance(value, Timer):
         return ("timer", value.method, _portrait(value.arguments, seen), value.due, value.interval_ms)
     if id(value) in seen:

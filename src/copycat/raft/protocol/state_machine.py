@@ -104,6 +104,14 @@ class Executor(Protocol):
         """
 
 
+class Derived:
+    """What a state machine keeps only to be quick: an order, an index. Subclass it for what holds that.
+
+    It must follow from the rest of the state. So queries may change it, replicas may differ in it, and no snapshot
+    holds it.
+    """
+
+
 class StateMachine:
     """Subclass with a stable wire name and a version: `class Bank(StateMachine, name="acme.bank", version=1)`.
 

@@ -15,6 +15,8 @@ class Codec(Protocol):
 
     def decode_value(self, data: bytes, kind: Any) -> Any: ...
 
+    def decode_key(self, data: bytes, kind: Any) -> Any: ...
+
 
 class TypedOperations:
     """Encodes operations, and prepares once per class what decodes its results. `where` names the target in errors."""
@@ -39,10 +41,19 @@ class TypedOperations:
         try:
             return self._codec.decode_value(data, kind)
         except DecodeError as error:
-            applied = "; the command was applied" if outcome is Outcome.APPLIED else ""
-            expected = getattr(kind, "__name__", str(kind))
-            message = f"{self._where}: {what} is no {expected}: {error}{applied}"
-            raise DecodeError(message, outcome=outcome) from error
+            raise self._mismatch(kind, what, outcome, error) from error
+
+    def decode_key(self, data: bytes, kind: Any, outcome: Outcome = Outcome.NOT_APPLIED) -> Any:
+        """The key that `data` is. Raises DecodeError as `decode`."""
+        try:
+            return self._codec.decode_key(data, kind)
+        except DecodeError as error:
+            raise self._mismatch(kind, "a key", outcome, error) from error
+
+    def _mismatch(self, kind: Any, what: str, outcome: Outcome, error: DecodeError) -> DecodeError:
+        applied = "; the command was applied" if outcome is Outcome.APPLIED else ""
+        expected = getattr(kind, "__name__", str(kind))
+        return DecodeError(f"{self._where}: {what} is no {expected}: {error}{applied}", outcome=outcome)
 
     def _make_decoder(self, operation: Any) -> Callable[[Any], Any]:
         kind = type(operation)
