@@ -276,6 +276,18 @@ def test_zeros_are_wanted_when_little_room_is_left_and_up_to_the_segments_end() 
     assert len(disk.contents(newest_segment(disk))) == end + PREWRITE_HIGH_BYTES
 
 
+def test_zeros_are_wanted_beyond_a_large_block_too() -> None:
+    disk = make_disk()
+    log = open_log(disk, segment=16 << 20)
+    append(log, bytes(5 << 20))
+    flush(log)
+    job = log.take_prewrite()
+    assert job is not None
+    job.run()
+    end = SEGMENT_HEADER_BYTES + record_bytes(5 << 20)
+    assert len(disk.contents(newest_segment(disk))) == end + PREWRITE_HIGH_BYTES
+
+
 def test_no_zeros_are_written_beyond_a_segment() -> None:
     disk = make_disk()
     log = open_log(disk, segment=2 << 20)

@@ -147,6 +147,7 @@ def test_a_leader_that_follows_another_is_seen() -> None:
     [
         ("match_index", 2, "7: a match index fell"),
         ("next_index", 3, "next must stay above match"),
+        ("next_index", 2, "next must stay above match"),
     ],
 )
 def test_progress_that_is_impossible_is_seen(field: str, value: int, message: str) -> None:

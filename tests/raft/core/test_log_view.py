@@ -88,6 +88,7 @@ def test_a_log_may_begin_behind_a_base() -> None:
     log.append(8, 2, 2, 88, 5)
     assert [log.term_at(index) for index in (6, 7, 8, 9, 10)] == [None, 2, 2, 2, None]
     assert [log.chain_at(index) for index in (6, 7, 8, 9, 10)] == [None, 77, None, 88, None]
+    log.append(10, 1, 2, 99, 5)
     assert [log.boundary_at_or_below(index) for index in (3, 7, 8, 9)] == [7, 7, 7, 9]
     assert log.before_term_of(9) == 7
     with pytest.raises(InvariantError, match="outside the log"):

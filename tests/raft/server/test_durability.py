@@ -69,7 +69,7 @@ async def test_a_put_does_not_wait_for_the_slowest_of_three_disks() -> None:
         cluster.hold_syncs(slow)
         for number in range(5):
             assert await put(client, "k", number + 1) == number
-        assert cluster.disks[slow].held
+        await wait_until(lambda: cluster.disks[slow].held)
         assert cluster.status(slow).durable_index < cluster.status(leader).commit_index
         cluster.disks[slow].release_syncs()
         await cluster.level()
@@ -83,7 +83,7 @@ async def test_a_put_may_be_committed_by_two_followers_before_its_own_leader_has
         await cluster.level()
         cluster.hold_syncs(leader)
         assert await put(client, "k", 1) == 0
-        assert cluster.disks[leader].held
+        await wait_until(lambda: cluster.disks[leader].held)
         assert cluster.status(leader).durable_index < cluster.status(leader).last_index
 
 
@@ -165,7 +165,8 @@ async def test_when_every_disk_fails_nothing_is_acknowledged_until_they_are_soun
         for disk in cluster.disks.values():
             spoil(disk)
         future = put(client, "k", 1)
-        await wait_until(lambda: all(cluster.fatal.values()))
+        # The third may have nothing more to write, once it is alone.
+        await wait_until(lambda: sum(map(bool, cluster.fatal.values())) >= 2)
         assert not future.done()
         await cluster.stop()
         for disk in cluster.disks.values():
