@@ -9,6 +9,7 @@ the same on every replica. Only what says that this *member* is unfit gets out a
 Source: protocol §4.3, §5.7, §7.2.
 """
 
+import logging
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -20,7 +21,7 @@ from copycat.raft.machine.host import HALTING, Clockwork, Host, ValueCodec
 from copycat.raft.machine.sessions import NOBODY, ServerSession
 from copycat.raft.machine.timers import Timer
 from copycat.raft.protocol.operations import Failure
-from copycat.raft.protocol.state_machine import Commit, Executor, StateMachine
+from copycat.raft.protocol.state_machine import Commit, Executor, Session, StateMachine
 from copycat.raft.protocol.wire import encode_msgpack
 from copycat.resource.operations import (
     CATALOG,
@@ -34,6 +35,8 @@ from copycat.resource.operations import (
     check_path,
     check_type,
 )
+
+_log = logging.getLogger(__name__)
 
 _FIXED = frozenset({type(None), bool, int, float, str, bytes})
 
@@ -83,12 +86,14 @@ class ResourceManager:
     def session_began(self, session: ServerSession) -> None:
         """Tell every resource, in the order of their ids."""
         for host in tuple(self._hosts.values()):
-            host.session_began(session)
+            _tell(host.machine.register, session)
 
     def session_ended(self, session: ServerSession, expired: bool) -> None:
         """Tell every resource, in the order of their ids, also those the session never used."""
         for host in tuple(self._hosts.values()):
-            host.session_ended(session, expired)
+            if expired:
+                _tell(host.machine.expire, session)
+            _tell(host.machine.close, session)
 
     def fire(self, timer: Timer) -> None:
         """A timer is due. Those of a deleted resource were dropped with it."""
@@ -237,3 +242,13 @@ def _failure(error: Exception) -> Failure:
         return Failure(type(error).__name__, str(error))
     except Exception:
         return Failure(type(error).__name__, "")
+
+
+def _tell(hook: Callable[[Session], None], session: Session) -> None:
+    """Call a session hook. What it raises is the same on every replica, and has no caller to tell."""
+    try:
+        hook(session)
+    except HALTING:
+        raise
+    except Exception as error:
+        _log.exception("%s failed at %r: %r", getattr(hook, "__qualname__", hook), session, error)
