@@ -1,12 +1,13 @@
 """Locks and elections on real servers: who is cut off lets go before another is let in, and who returns gives back."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import pytest
 
 from copycat.coordination import DistributedLeaderElection, DistributedLock, DistributedTopic, Term
-from copycat.errors import LockLostError, NotHeldError
+from copycat.errors import LockLostError, NotHeldError, ThreadError
 from copycat.handle import Copycat
 from copycat.raft.client.client import RaftClient
 from copycat.replica import make_server
@@ -234,3 +235,29 @@ async def test_everything_that_waits_ends_when_the_client_closes() -> None:
 
         ends = await asyncio.gather(*tasks, return_exceptions=True)
         assert [type(end).__name__ for end in ends] == ["ClosedError"] * 3
+
+
+async def test_another_thread_is_refused_and_leaves_nothing_behind() -> None:
+    async with Cluster(3, make=make_server) as cluster:
+        lock = await handle(cluster, "one", "lock", DistributedLock)
+        election = await handle(cluster, "one", "election", DistributedLeaderElection)
+        topic = await handle(cluster, "one", "topic", DistributedTopic)
+        token = await lock.lock()
+        calls: list[Callable[[], object]] = [
+            lock.lock,
+            lock.try_lock,
+            lock.unlock,
+            lock.is_locked,
+            lambda: election.on_election(print),
+            lambda: election.is_leader(1),
+            lambda: topic.publish("one"),
+            lambda: topic.on_message(print),
+        ]
+        for call in calls:
+            with pytest.raises(ThreadError):
+                await asyncio.to_thread(call)
+
+        assert (lock._claims, election._claims, len(topic._messages)) == ({}, {}, 0)
+        assert len(election._candidacy._listeners) == 0
+        await lock.unlock(token)
+        assert not await lock.is_locked()

@@ -181,6 +181,31 @@ def test_events_are_those_published_to_the_session_in_order(room: StateMachineHa
     assert len(room.events(ann)) == 2
 
 
+def test_what_hooks_and_timers_raise_is_raised() -> None:
+    class Clumsy(StateMachine):
+        def configure(self, executor: Executor) -> None:
+            self.executor = executor
+            executor.register_command(1, self.start)
+
+        def start(self, commit: Commit) -> None:
+            self.executor.schedule(1000, self.fire)
+
+        def fire(self) -> None:
+            raise RuntimeError("of the timer")
+
+        def close(self, session: Session) -> None:
+            raise RuntimeError("of the hook")
+
+    harness = StateMachineHarness(Clumsy)
+    harness.apply(1)
+    with pytest.raises(RuntimeError, match="of the timer"):
+        harness.advance(1)
+    harness = StateMachineHarness(Clumsy)
+    session = harness.session()
+    with pytest.raises(RuntimeError, match="of the hook"):
+        harness.close(session)
+
+
 # -- replays -----------------------------------------------------------------------------------------------------------
 
 

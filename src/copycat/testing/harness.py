@@ -12,7 +12,9 @@ from copycat.errors import ConfigurationError
 from copycat.io.serializer import Serializer
 from copycat.raft.machine.executor import Results
 from copycat.raft.machine.host import Clockwork
+from copycat.raft.machine.sessions import ServerSession
 from copycat.raft.machine.single import TARGET, SingleMachine
+from copycat.raft.machine.timers import Timer
 from copycat.raft.protocol.entries import ItemKind
 from copycat.raft.protocol.operations import Command, Operation, Query
 from copycat.raft.protocol.state_machine import Session, StateMachine
@@ -37,13 +39,28 @@ class Event:
     arguments: tuple[Any, ...]
 
 
+class _Strict(SingleMachine):
+    """Lets out what hooks and timers raise. A server passes over it, and a test had better not."""
+
+    def session_began(self, session: ServerSession) -> None:
+        self._host.machine.register(session)
+
+    def session_ended(self, session: ServerSession, expired: bool) -> None:
+        if expired:
+            self._host.machine.expire(session)
+        self._host.machine.close(session)
+
+    def fire(self, timer: Timer) -> None:
+        getattr(self._host.machine, timer.method)(*timer.arguments)
+
+
 class _Member(Replica):
     """A replica of one machine."""
 
     def __init__(self, make: Callable[[], StateMachine]) -> None:
         clockwork = Clockwork()
         self.machine = make()
-        super().__init__(clockwork, SingleMachine(self.machine, clockwork, Serializer()))
+        super().__init__(clockwork, _Strict(self.machine, clockwork, Serializer()))
 
 
 class StateMachineHarness:
@@ -52,7 +69,8 @@ class StateMachineHarness:
     make: the class, or what makes the machine; called once more by `check_replay`.
     serializer: of the operations' fields; None: the built-in types.
 
-    `machine` is the machine itself, to look into.
+    `machine` is the machine itself, to look into. What its hooks and timers raise, which a server passes over, is
+    raised by the call that made them run.
     """
 
     def __init__(self, make: Callable[[], StateMachine], *, serializer: Serializer | None = None) -> None:
