@@ -16,6 +16,7 @@ from typing import Any
 from copycat.cli.cluster import LOOPBACK, PATIENCE_S, LocalCluster
 from copycat.cli.command import Command
 from copycat.cli.demo_view import View, bar, make_view
+from copycat.cli.jobs import Job, open_jobs
 from copycat.cli.settings import Setting, SettingError, positive_number
 from copycat.cli.status import ask, summary
 from copycat.cli.text import figure
@@ -99,6 +100,7 @@ class Demo:
         self._tally = Tally()
         self._pace = Pace(batch=FULL_BATCH)
         self._writers: list[Writer] = []
+        self._jobs: list[Job] = []
         self._report = Report()
         self._state: dict[str, Any] = {"leader": None, "term": 0}
         self._first_phase: tuple[float, float] | None = None  # while it lasts: its start and its length
@@ -110,6 +112,7 @@ class Demo:
             async with asyncio.TaskGroup() as tasks:
                 watch = tasks.create_task(self._watch())
                 writing = [tasks.create_task(writer.run(self._pace, self._tally)) for writer in self._writers]
+                writing += [tasks.create_task(job.run(self._pace)) for job in self._jobs]
                 await self._write()
                 await self._kill_leader()
                 await self._kill_all()
@@ -132,9 +135,10 @@ class Demo:
         roles = (f"{name} LEADER term {term}" if name == leader else f"{name} follower" for name in names)
         self._view.note("   ".join(roles))
         self._writers = await open_writers(self._cluster.addresses, CLIENTS)
+        self._jobs = await open_jobs([writer.client for writer in self._writers])
 
     async def _write(self) -> None:
-        self._step(2, f"{CLIENTS} clients write to maps")
+        self._step(2, f"{CLIENTS} clients: maps, a counter, a lock, an election, a topic")
         loop = asyncio.get_running_loop()
         start = loop.time()
         self._first_phase = start, self._seconds
@@ -193,7 +197,7 @@ class Demo:
         self._pace.is_over = True
         _, unfinished = await asyncio.wait(writing, timeout=PATIENCE_S)
         if unfinished:
-            raise DemoError(f"{len(unfinished)} of {len(writing)} clients got no answer within {PATIENCE_S:g} s")
+            raise DemoError(f"{len(unfinished)} of {len(writing)} tasks got no answer within {PATIENCE_S:g} s")
 
     async def _read_back(self) -> None:
         self._step(5, "reading everything back")
@@ -205,7 +209,8 @@ class Demo:
                 self._view.live(f"{bar(keys.acknowledged / self._tally.acknowledged)} {writer.name}")
                 unique, chained = await read_back(reader, writer)
                 keys, chains = keys + unique, chains + chained
-        self._report.rows = {"unique keys": keys, "chained puts": chains}
+            jobs = {job.name: await job.read_back(reader) for job in self._jobs}
+        self._report.rows = {"map": keys, "map, chained": chains, **jobs}
         self._report.unacknowledged = sum(writer.unacknowledged for writer in self._writers)
         await asyncio.gather(*(writer.client.close() for writer in self._writers))
 
