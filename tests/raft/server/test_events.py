@@ -12,8 +12,10 @@ from copycat.raft.client.client import RaftClient
 from copycat.raft.machine import event_queues
 from copycat.raft.machine.event_queues import EventQueue
 from copycat.raft.protocol.state_machine import Commit, Executor, Session, StateMachine
+from copycat.raft.protocol.wire import HEADER_EVENTS_AFTER, Tag
 from copycat.raft.server.server import RaftServer
 from tests.io.transport.support import wait_until
+from tests.raft.server.caller import call, keep_alive
 from tests.raft.server.cluster import Cluster
 
 CRY, INSTANCE, HEARD = 1, 7, 9
@@ -179,6 +181,23 @@ async def test_events_are_kept_by_every_member_until_the_client_s_acknowledgemen
         await wait_until(lambda: all(queue(cluster, name, session).count == 0 for name in cluster.servers))
         assert {queue(cluster, name, session).ack for name in cluster.servers} == newest
         assert ear.heard == list(range(50))
+
+
+async def test_whoever_asks_for_events_again_gets_them_on_the_connection_it_asked_on() -> None:
+    async with Cluster(3, make=make) as cluster:
+        leader = await cluster.elected()
+        for name in (leader, cluster.others(leader)[0]):
+            caller = await call(cluster, name)
+            session, secret = await caller.register(nonce=name.encode() * 16)
+            await Ear(await cluster.client()).cry("hear")
+            event = await caller.answer(Tag.EVENTS)
+
+            caller.send(HEADER_EVENTS_AFTER.pack(Tag.EVENTS_AFTER, session, 0))
+
+            assert await caller.answer(Tag.EVENTS) == event
+            caller.send(keep_alive(session, secret))
+            await caller.answer(Tag.KEPT)
+            assert not caller.connection.is_closed
 
 
 async def test_many_events_are_acknowledged_out_of_turn(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -125,12 +125,12 @@ class Desk:
 
     def from_client(self, client: ClientConnection, frame: bytes) -> None:
         """A frame of a client connected here. Raises ProtocolError."""
-        if frame[0] != Tag.QUERY and frame[0] not in AS_LEADER:
-            raise _unknown(frame)  # here, where it costs the connection it came on
         raft = self._driver.raft
         if frame[0] == Tag.EVENTS_AFTER:
             _, session_id, index = unpack(HEADER_EVENTS_AFTER, frame)
             self.delivery.send_after(session_id, client, index)
+        elif frame[0] != Tag.QUERY and frame[0] not in AS_LEADER:
+            raise _unknown(frame)  # here, where it costs the connection it came on
         elif self.intake is not None or raft.is_leader:
             self._as_leader(client, frame)
         elif frame[0] == Tag.QUERY and self._answers_itself(client, frame):
