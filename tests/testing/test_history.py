@@ -45,11 +45,11 @@ def event(time: int, process: int | str, kind: str, f: str = "get", **facts: Any
 def test_a_file_is_lines_of_json_with_what_is_known_and_nothing_else(tmp_path: Path) -> None:
     history = History(
         (
-            event(1, 0, INVOKE, "put", resource="map", key="ann", value=41),
-            event(2, 1, INVOKE, "get", resource="map", key="ann"),
+            event(1, 0, INVOKE, "put", resource="m", key="ann", value=41),
+            event(2, 1, INVOKE, "get", resource="m", key="ann"),
             event(3, "nemesis", INFO, "stop", value="a"),
-            event(4, 0, OK, "put", resource="map", key="ann", index=7),
-            event(5, 1, FAIL, "get", resource="map", key="ann", error="no leader"),
+            event(4, 0, OK, "put", resource="m", key="ann", index=7),
+            event(5, 1, FAIL, "get", resource="m", key="ann", error="no leader"),
         ),
         {"seed": 7},
     )
@@ -58,11 +58,11 @@ def test_a_file_is_lines_of_json_with_what_is_known_and_nothing_else(tmp_path: P
 
     assert (tmp_path / "run.jsonl").read_text(encoding="utf-8").splitlines() == [
         '{"format": "copycat-history/1", "seed": 7}',
-        '{"time": 1, "process": 0, "type": "invoke", "f": "put", "resource": "map", "key": "ann", "value": 41}',
-        '{"time": 2, "process": 1, "type": "invoke", "f": "get", "resource": "map", "key": "ann"}',
+        '{"time": 1, "process": 0, "type": "invoke", "f": "put", "resource": "m", "key": "ann", "value": 41}',
+        '{"time": 2, "process": 1, "type": "invoke", "f": "get", "resource": "m", "key": "ann"}',
         '{"time": 3, "process": "nemesis", "type": "info", "f": "stop", "value": "a"}',
-        '{"time": 4, "process": 0, "type": "ok", "f": "put", "resource": "map", "key": "ann", "value": null, "index": 7}',
-        '{"time": 5, "process": 1, "type": "fail", "f": "get", "resource": "map", "key": "ann", "error": "no leader"}',
+        '{"time": 4, "process": 0, "type": "ok", "f": "put", "resource": "m", "key": "ann", "value": null, "index": 7}',
+        '{"time": 5, "process": 1, "type": "fail", "f": "get", "resource": "m", "key": "ann", "error": "no leader"}',
     ]
     assert read(tmp_path / "run.jsonl") == history
 

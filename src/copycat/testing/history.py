@@ -20,7 +20,7 @@ as a seed. Each further line is one event, in the order in which things happened
 Members with other names are for others, and are passed over. A last line that was cut short, because the writer was
 killed, is as if it had not been begun: the recorder writes an invocation before it is made, and an end after it.
 
-Source: reliability §3 "Real processes".
+Source: docs/how-to/check-linearizability.md "The file".
 """
 
 import json
