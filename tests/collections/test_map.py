@@ -328,6 +328,21 @@ Wrong = Callable[[DistributedMap[Any, Any]], Awaitable[Any]]
         (lambda m: m.put("k", 1, ttl=True), ConfigurationError, "ttl is a number of seconds, not True"),
         (lambda m: m.put("k", 1, mode=1), ConfigurationError, "mode must be PersistenceMode.PERSISTENT or EPHEMERAL"),
         (lambda m: m.replace("k", 1, 2, ttl=0), ConfigurationError, "ttl must be more than 0"),
+        (
+            lambda m: m.remove("k", version=None),
+            ConfigurationError,
+            r"a version is the int that entry\(\) answers, not N",
+        ),
+        (lambda m: m.remove("k", 1, version=1), ConfigurationError, "the value that is expected, or its version; not"),
+        (lambda m: m.replace("k", 1, version=None), ConfigurationError, "a version is the int"),
+        (lambda m: m.replace("k", 1, version=True), ConfigurationError, "a version is the int"),
+        (lambda m: m.replace("k", 1, 2, version=1), ConfigurationError, "not both"),
+        (lambda m: m.entry(None), SerializationError, "cannot be a key"),
+        (lambda m: m.keys(1), ConfigurationError, "a prefix is str or bytes, of keys of that type, not 1"),
+        (lambda m: m.values(prefix=("a",)), ConfigurationError, "a prefix is str or bytes"),
+        (lambda m: m.items("\ud800"), SerializationError, "lone surrogate"),
+        (lambda m: m.keys("k" * 4097), TooLargeError, "4096"),
+        (lambda m: m.on_add(print, key=1.5), SerializationError, "cannot be a key"),
         (lambda m: m.get("k", consistency="strong"), ConfigurationError, "'strong' is no ConsistencyLevel"),
     ],
 )
@@ -350,6 +365,13 @@ async def test_a_closed_handle_refuses_and_names_itself(users: DistributedMap[An
         users.get("ann")
     with pytest.raises(ClosedError, match="closed"):
         users.put("ann", 1)
+    for begin in (users.keys, users.values, users.items, users.clear):
+        with pytest.raises(ClosedError, match="closed"):
+            begin()
+    with pytest.raises(ClosedError, match="closed"):
+        users.on_add(print)
+    with pytest.raises(ClosedError, match="closed"):
+        await users.update("ann", lambda _: 1)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from decimal import Decimal
 from fractions import Fraction
 from importlib.metadata import EntryPoint
 from types import ModuleType
-from typing import Any
+from typing import Annotated, Any, Literal, NewType
 from uuid import UUID
 
 import msgspec
@@ -264,6 +264,68 @@ def test_enum_keys_are_strict_when_decoded() -> None:
     for data in (b"e\x00\x01ROT", b"e\x00\x01NONE", b"e\x00\x02RED", b"e\x00\x09RED", b"e\x00\x01\xff"):
         with pytest.raises(DecodeError):
             serializer.decode_key(data)
+
+
+@pytest.mark.parametrize(
+    ("key", "kind"),
+    [
+        ("a", str),
+        (1 << 100, int),
+        (-1, int | str),
+        (1 << 100, int | str),
+        (True, bool),
+        (b"a", bytes),
+        (UUID(int=1), UUID),
+        (UUID(int=1), UUID | str),
+        (Colour.RED, Colour),
+        (("a", 1), tuple[str, int]),
+        (("a", (1, b"")), tuple[str, tuple[int, bytes]]),
+        ((1, 2, 3), tuple[int, ...]),
+        ("a", Literal["a", "b"]),
+        ((), tuple[()]),
+        ((1,), tuple),
+        ("a", NewType("Name", str)),
+        ("a", Annotated[str, "a name"]),
+        ((1, True), tuple[int, Any] | None),
+        ("a", Any),
+    ],
+)
+def test_a_key_comes_back_as_the_type_it_is_asked_for_as(key: Any, kind: Any) -> None:
+    serializer = registered()
+    assert typed(serializer.decode_key(serializer.encode_key(key), kind)) == typed(key)
+
+
+@pytest.mark.parametrize(
+    ("key", "kind"),
+    [
+        (True, int),
+        (1, bool),
+        (1, float),
+        (1, str),
+        ("1", int),
+        (str(UUID(int=1)), UUID),
+        (UUID(int=1), str),
+        (b"a", str),
+        (1, Colour),
+        ("RED", Colour),
+        (Colour.RED, int),
+        (("a", 1), tuple[str, bool]),
+        (("a", 1), tuple[str, ...]),
+        (("a",), list[str]),
+        (("a", "b"), tuple[str]),
+        ((), tuple[str]),
+        (1, NewType("Name", str)),
+        (True, Literal[1]),
+        ("c", Literal["a", "b"]),
+        (1, User),
+    ],
+)
+def test_a_key_of_another_type_than_asked_for_is_refused_as_strictly_as_keys_are_told_apart(
+    key: Any, kind: Any
+) -> None:
+    serializer = registered()
+    with pytest.raises(DecodeError, match=r"is not"):
+        serializer.decode_key(serializer.encode_key(key), kind)
 
 
 @given(

@@ -36,7 +36,6 @@ V = TypeVar("V")
 D = TypeVar("D")
 
 _PERSISTENT: Final = PersistenceMode.PERSISTENT  # looking a member up costs as much as encoding a key
-_STAYS: Final = (0, 0)
 _NOT_GIVEN: Final[Any] = object()  # None is a mistake that is found
 
 
@@ -78,6 +77,7 @@ class DistributedMap(Resource, Generic[K, V], machine=MapMachine):
         self._key = context.serializer.encode_key
         self._value = context.serializer.encode_value
         self._key_type, self._value_type = context.type_arguments or (Any, Any)
+        self._first = self  # of this handle and its twins: the one that listens, until it is closed
         self._watched: dict[tuple[int, bytes | None], Subscription[MapChange[K, V]]] = {}  # kind, key or None: all
         for kind in (ADDED, UPDATED, REMOVED):
             self.on_event(kind, partial(self._on_change, kind, False))
@@ -90,7 +90,7 @@ class DistributedMap(Resource, Generic[K, V], machine=MapMachine):
         self, key: K, value: V, *, ttl: float | None = None, mode: PersistenceMode = _PERSISTENT, timeout: Timeout = ...
     ) -> Future[V | None]:
         """Set the value of a key. The result is the previous value, or None."""
-        ttl_ms, mode_id = _STAYS if ttl is None and mode is _PERSISTENT else encode_lifetime(ttl, mode)
+        ttl_ms, mode_id = (0, 0) if ttl is None and mode is _PERSISTENT else encode_lifetime(ttl, mode)
         return self.command(
             machine.PUT,
             self._key(key),
@@ -346,7 +346,7 @@ class DistributedMap(Resource, Generic[K, V], machine=MapMachine):
         if subscription is None:
             subscription = self.subscription(
                 what if key is None else f"{what} of key {key!r}",
-                lambda: self.command(machine.LISTEN, *topic, what=what),
+                lambda: self._first.command(machine.LISTEN, *topic, what=what),
                 lambda: self._unlisten(topic),
             )
         added = subscription.add(callback, on_gap)
@@ -355,7 +355,7 @@ class DistributedMap(Resource, Generic[K, V], machine=MapMachine):
 
     def _unlisten(self, topic: tuple[int, bytes | None]) -> Future[None]:
         self._watched.pop(topic, None)
-        return self.command(machine.UNLISTEN, *topic, timeout=None, what="close a listener")
+        return self._first.command(machine.UNLISTEN, *topic, timeout=None, what="close a listener")
 
     def _on_change(self, kind: int, of_key: bool, index: int, key: bytes, old: bytes | None, new: bytes | None) -> None:
         subscription = self._watched.get((kind, key if of_key else None))

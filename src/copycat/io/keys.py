@@ -13,7 +13,8 @@ Source: protocol §7.1.
 
 import enum
 import struct
-from typing import Any, Final
+from types import UnionType
+from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
 from uuid import UUID
 
 from copycat.errors import DecodeError, SerializationError, TooLargeError
@@ -47,6 +48,27 @@ def decode_key(data: bytes, registry: Registry) -> Any:
     if len(data) > KEY_SIZE_BYTES_MAX:
         raise DecodeError(f"a key of {len(data)} bytes; the limit is {KEY_SIZE_BYTES_MAX}")
     return _decode(data, KEY_DEPTH_MAX, registry)
+
+
+def is_of(key: Any, kind: Any) -> bool:
+    """Whether a key is of the type, as strictly as keys are told apart: True is no int."""
+    if kind is Any or key.__class__ is kind:
+        return True
+    named = getattr(kind, "__supertype__", None) or getattr(kind, "__value__", None)  # a NewType, a type alias
+    if named is not None:
+        return is_of(key, named)
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin is Union or origin is UnionType:
+        return any(is_of(key, each) for each in arguments)
+    if origin is Annotated:
+        return is_of(key, arguments[0])
+    if origin is Literal:
+        return any(key.__class__ is each.__class__ and key == each for each in arguments)
+    if origin is not tuple or key.__class__ is not tuple:
+        return False
+    if arguments[1:] == (...,):
+        arguments = arguments[:1] * len(key)
+    return len(key) == len(arguments) and all(map(is_of, key, arguments))
 
 
 def _encode(key: Any, depth: int, registry: Registry) -> bytes:

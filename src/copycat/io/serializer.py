@@ -117,10 +117,8 @@ class Serializer:
         for a key of another type, as strictly as keys are told apart: True is no int.
         """
         key = keys.decode_key(data, self._registry)
-        if type is not Any and key.__class__ is not type:
-            key = self._values.convert(key, type)
-            if keys.encode_key(key, self._registry) != data:
-                raise DecodeError(f"the key {key!r} is of another type")
+        if type is not Any and not keys.is_of(key, type):
+            raise DecodeError(f"{key!r} is not {type_name(type)}")
         return key
 
     # --- values -------------------------------------------------------------------------------------------------------
