@@ -19,7 +19,7 @@ from copycat.raft.machine.executor import Machines
 from copycat.raft.machine.host import Clockwork, ValueCodec
 from copycat.raft.protocol.members import Member
 from copycat.raft.server.limits import ServerLimits
-from copycat.raft.server.server import RaftServer
+from copycat.raft.server.server import MakeMachines, RaftServer
 from copycat.raft.server.status import Status
 from copycat.resource.loading import machines_of, resources_in
 from copycat.resource.manager import ResourceManager
@@ -37,6 +37,16 @@ SHIPPED: tuple[type[Resource], ...] = resources_in(atomic, collections, coordina
 OWN_DOOR = Member("own", "local", 1)
 
 
+def machines_for(resources: Iterable[Any] = ()) -> MakeMachines:
+    """What a server of the shipped resources and these runs. Raises ConfigurationError."""
+    allowed = machines_of([*SHIPPED, *resources])
+
+    def machines(clockwork: Clockwork, codec: ValueCodec) -> Machines:
+        return ResourceManager(clockwork, codec, allowed)
+
+    return machines
+
+
 def make_server(
     member: str | Member,
     members: str | Iterable[str | Member],
@@ -48,12 +58,7 @@ def make_server(
 
     Raises ConfigurationError.
     """
-    allowed = machines_of([*SHIPPED, *resources])
-
-    def machines(clockwork: Clockwork, codec: ValueCodec) -> Machines:
-        return ResourceManager(clockwork, codec, allowed)
-
-    return RaftServer(member, members, machines=machines, **options)
+    return RaftServer(member, members, machines=machines_for(resources), **options)
 
 
 class CopycatReplica(Copycat, Buildable):

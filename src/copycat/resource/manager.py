@@ -106,6 +106,11 @@ class ResourceManager:
         return self._hosts[resource_id].machine
 
     @property
+    def machines(self) -> list[tuple[int, StateMachine]]:
+        """All of them with their resources' ids, in that order; the catalog is the first."""
+        return [(target, host.machine) for target, host in self._hosts.items()]
+
+    @property
     def types(self) -> list[tuple[str, int]]:
         """The (name, version) of every type this replica can run, sorted."""
         return sorted(self._types)

@@ -96,6 +96,14 @@ class FaultyDisk:
         self._locks.add(path)
         return FaultyLock(self._locks, path)
 
+    def end_process(self) -> None:
+        """The process that used it has ended; the system lives and keeps what was written. Faults end, too."""
+        self._locks = set()  # another: what the old process lets go of later must not free the new one's
+        self._epoch += 1
+        self.stop_after = None
+        self.fail_syncs = False
+        self.free_bytes = None
+
     def crash(self, chooser: random.Random, *, kept: float | None = None) -> None:
         """Lose power: unsynced pages and names survive or vanish one by one, as `chooser` draws.
 
@@ -105,7 +113,7 @@ class FaultyDisk:
         for change in self._changes:
             if chooser.random() < chance:
                 self._persist(change)
-        for inode in {id(inode): inode for inode in self._durable_names.values()}.values():
+        for inode in dict.fromkeys(self._durable_names.values()):
             for page in sorted(inode.dirty):
                 if chooser.random() < chance:
                     self._write_back(inode, page)
@@ -113,11 +121,11 @@ class FaultyDisk:
             inode.dirty.clear()
         self._names = dict(self._durable_names)
         self._changes.clear()
-        self._locks.clear()
-        self._epoch += 1
-        self.stop_after = None
-        self.fail_syncs = False
-        self.free_bytes = None
+        self.end_process()
+
+    def heal(self) -> None:
+        """Fail no more."""
+        self.fail_syncs, self.free_bytes = False, None
 
     def contents(self, path: str) -> bytes:
         """What a program would read now."""

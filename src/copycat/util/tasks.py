@@ -25,7 +25,7 @@ class TaskOwner:
     def __init__(self, name: str, *, on_failure: Callable[[BaseException], object] | None = None) -> None:
         self.name = name
         self._on_failure = on_failure
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._tasks: dict[asyncio.Task[Any], None] = {}  # in order, so that all runs alike each time
         self._is_closed = False
 
     @property
@@ -54,7 +54,7 @@ class TaskOwner:
             raise
         label = name or getattr(work, "__qualname__", "task")
         task = loop.create_task(work, name=f"{self.name}-{label}")
-        self._tasks.add(task)
+        self._tasks[task] = None
         task.add_done_callback(self._on_done)
         return task
 
@@ -64,14 +64,14 @@ class TaskOwner:
         Failures during the cancellation are logged, not raised.
         """
         self._is_closed = True
-        others = self._tasks - {asyncio.current_task()}
+        others = [task for task in self._tasks if task is not asyncio.current_task()]
         for task in others:
             task.cancel(f"{self.name} is closing")
         if others:
             await asyncio.wait(others)
 
     def _on_done(self, task: "asyncio.Task[Any]") -> None:
-        self._tasks.discard(task)
+        self._tasks.pop(task, None)
         if task.cancelled():
             return
         error = task.exception()

@@ -174,7 +174,7 @@ class FramedConnection(asyncio.Protocol):
         group = self._group
         if not self.remote:
             self.remote = describe_peer(transport.get_extra_info("peername"))
-        group.connections.add(self)
+        group.connections[self] = None
         if self.is_closed or group.is_closed:  # closed while this connection was on its way
             transport.abort()
         elif self._accept is None:

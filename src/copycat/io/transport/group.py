@@ -54,7 +54,7 @@ class ConnectionGroup:
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
         self.loop = asyncio.get_running_loop()
-        self.connections: set[GroupedConnection] = set()
+        self.connections: dict[GroupedConnection, None] = {}  # in order, so that they end alike each time
         self.accepted = self.refused = self.dialled = 0
         self.frames_in = self.frames_out = 0
         self.bytes_in = self.bytes_out = 0
@@ -77,7 +77,7 @@ class ConnectionGroup:
         )
 
     def discard(self, connection: GroupedConnection) -> None:
-        self.connections.discard(connection)
+        self.connections.pop(connection, None)
         if not self.connections and self._emptied is not None and not self._emptied.done():
             self._emptied.set_result(None)
 

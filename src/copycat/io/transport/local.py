@@ -1,6 +1,6 @@
 """Frames within one process, also between event loops in different threads.
 
-A pair of `_Pipe`s stands in for a pair of sockets; greeting, framing and back-pressure are the very code TCP
+A pair of `Pipe`s stands in for a pair of sockets; greeting, framing and back-pressure are the very code TCP
 runs, so a test that passes here has encoded and decoded every byte. A pipe touches the other side only by
 scheduling calls on its loop, and every field has one owner: the loop of the pipe it belongs to.
 """
@@ -92,8 +92,8 @@ class LocalTransport(GroupedTransport):
         if server is None:
             raise DialError(address, "connection refused", refused=True)
         connection = FramedConnection(group, handler, hello=hello, remote=str(address))
-        near = _Pipe(group.loop, connection, peer=str(address))
-        far = _Pipe(server.loop, None, peer=f"local:{next(self.registry.dials)}")
+        near = Pipe(group.loop, connection, peer=str(address))
+        far = Pipe(server.loop, None, peer=f"local:{next(self.registry.dials)}")
         near.other, far.other = far, near
         try:
             server.loop.call_soon_threadsafe(server.on_dial, far)
@@ -147,7 +147,7 @@ class LocalServer:
         """A snapshot of the counters."""
         return self._group.statistics()
 
-    def on_dial(self, pipe: "_Pipe") -> None:
+    def on_dial(self, pipe: "Pipe") -> None:
         """A dialler arrived; runs on the listener's loop."""
         connection = FramedConnection(self._group, self._handler, accept=self._accept)
         pipe.serve(connection)
@@ -164,10 +164,10 @@ class LocalServer:
         self._transport.remove_server(self)
 
 
-class _Pipe(asyncio.Transport):
+class Pipe(asyncio.Transport):
     """One end of a byte stream between two event loops, behaving as a socket's transport does."""
 
-    other: "_Pipe"
+    other: "Pipe"
 
     def __init__(self, loop: asyncio.AbstractEventLoop, protocol: asyncio.Protocol | None, *, peer: str) -> None:
         super().__init__({"peername": peer})

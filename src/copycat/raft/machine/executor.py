@@ -29,6 +29,7 @@ from copycat.raft.protocol.entries import (
     unpack_types,
 )
 from copycat.raft.protocol.operations import RESULT_TOO_LARGE, Failure
+from copycat.raft.protocol.state_machine import StateMachine
 
 FAILURE_BYTES = 100  # at most, of one that says a result is too large
 
@@ -47,6 +48,10 @@ class Machines(Protocol):
     def session_ended(self, session: ServerSession, expired: bool) -> None: ...
 
     def fire(self, timer: Timer) -> None: ...
+
+    @property
+    def machines(self) -> list[tuple[int, StateMachine]]:
+        """Every state machine with its target, in that order."""
 
     @property
     def types(self) -> list[tuple[str, int]]:

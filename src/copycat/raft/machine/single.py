@@ -18,6 +18,11 @@ class SingleMachine:
         self._host = Host(TARGET, machine, clockwork, codec)
         self._clockwork = clockwork
 
+    @property
+    def machines(self) -> list[tuple[int, StateMachine]]:
+        """The one there is, with its target."""
+        return [(TARGET, self._host.machine)]
+
     def execute(self, session: ServerSession, first_index: int, operations: list[list[Any]]) -> list[Any]:
         """The results of a batch of commands."""
         host, clockwork = self._host, self._clockwork

@@ -29,7 +29,7 @@ from copycat.raft.protocol.state_machine import StateMachine
 from copycat.raft.protocol.wire import HEADER_STATUS, Tag, decode_operations, encode_msgpack, encode_results
 from copycat.raft.server.desk import Desk
 from copycat.raft.server.directory import Directory
-from copycat.raft.server.disk_worker import DiskWorker
+from copycat.raft.server.disk_worker import DiskThread, MakeDiskWorker
 from copycat.raft.server.driver import Driver
 from copycat.raft.server.fatal import end_process
 from copycat.raft.server.identity import Identity
@@ -61,6 +61,7 @@ class RaftServer(Buildable):
     transport: None for TCP.
     config: times of consensus. limits: what is taken from clients.
     random: the only source of randomness; None for the operating system's.
+    worker: makes who does the disk's jobs: a thread, unless in a simulation.
     on_fatal: called with the error when the member cannot go on. None: a disk that fails ends the process, because
         nothing may be written to it again and nothing read back be trusted; anything else halts the member.
 
@@ -83,6 +84,7 @@ class RaftServer(Buildable):
         serializer: Serializer | None = None,
         random: random.Random | None = None,
         clock: Clock | None = None,
+        worker: MakeDiskWorker = DiskThread,
         on_fatal: Callable[[BaseException], None] | None = None,
     ) -> None:
         self.members = parse_members(members)
@@ -97,6 +99,7 @@ class RaftServer(Buildable):
         self._given_transport = transport
         self._random = random if random is not None else _system_random()
         self._clock = clock if clock is not None else SystemClock()
+        self._make_worker = worker
         self._on_fatal = on_fatal if on_fatal is not None else end_process
         self._state = "new"
         self._tasks = TaskOwner(f"{self.member.id}-server")
@@ -188,8 +191,8 @@ class RaftServer(Buildable):
             peers=peers,
             clock=self._clock,
             save_vote=directory.save_vote,
-            disk=DiskWorker(f"copycat-{name}-disk", loop),
-            background=DiskWorker(f"copycat-{name}-prewrite", loop),
+            disk=self._make_worker(f"copycat-{name}-disk", loop),
+            background=self._make_worker(f"copycat-{name}-prewrite", loop),
             on_fatal=self._fail,
         )
         desk = Desk(

@@ -1,0 +1,360 @@
+"""A whole cluster in one event loop and in virtual time: real servers and clients, on hosts that fail as real ones do.
+
+    def test_a_counter_survives_its_leader() -> None:
+        async def scenario(cluster: SimulatedCluster) -> None:
+            client = await cluster.client()
+            hits = await client.create("hits", DistributedMap[str, int])
+            await hits.put("page", 1)
+            cluster.crash(cluster.leader())
+            assert await hits.get("page") == 1
+
+        simulate(scenario, members=3, seed=7)
+
+Nothing here waits for real time, and nothing is left to chance but through `seed`: the same seed does the same again,
+to the byte, as `trace` tells.
+
+Source: reliability §3 "Simulator".
+"""
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Callable, Coroutine, Iterable
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from copycat.client import CopycatClient
+from copycat.errors import ConfigurationError
+from copycat.raft.core.config import RaftConfig
+from copycat.raft.protocol.members import Member
+from copycat.raft.server.server import MakeMachines
+from copycat.replica import machines_for
+from copycat.testing.invariants import Invariants
+from copycat.testing.loop import Host, VirtualLoop
+from copycat.testing.network import LinkRule, SimulatedNetwork
+from copycat.testing.node import Node
+from copycat.testing.streams import Streams
+from copycat.testing.trace import Trace
+
+R = TypeVar("R")
+
+_log = logging.getLogger(__name__)
+
+LEADER_SECONDS = 60.0  # the cluster must find a leader within this, once nothing hinders it
+POLL_SECONDS = 0.02
+FIRST_PORT = 5001
+MEMBERS_MAX = 7
+
+
+class SimulationError(AssertionError):
+    """The cluster did what it must never do, or something in it failed that nobody waited for."""
+
+
+class SimulatedCluster:
+    """`members` members named a, b, c …, and as many clients as are asked for, on a VirtualLoop; see `simulate`.
+
+    seed: all that is left to chance. resources: classes of your own to allow, as for CopycatReplica.
+    machines: instead of resources, what the servers run. config: times of consensus. rule: how links carry.
+    `async with` starts all members, waits for a leader, and in the end lets everything go and checks it.
+
+    `network`, `invariants`, `trace` and `streams` are there to be used; so is `nodes`, with each member's `disk`,
+    `clock` and `server`.
+    """
+
+    def __init__(
+        self,
+        members: int = 3,
+        *,
+        seed: int = 0,
+        resources: Iterable[Any] = (),
+        machines: MakeMachines | None = None,
+        config: RaftConfig | None = None,
+        rule: LinkRule | None = None,
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        if not isinstance(loop, VirtualLoop):
+            raise ConfigurationError("a simulated cluster lives on a VirtualLoop: run it with copycat.testing.simulate")
+        if not 1 <= members <= MEMBERS_MAX:
+            raise ConfigurationError(f"a simulated cluster has 1 to {MEMBERS_MAX} members, not {members}")
+        self.loop = loop
+        self.streams = Streams(seed)
+        self.trace = Trace()
+        self.faults: Counter[str] = Counter()
+        self.problems: list[str] = []
+        self.network = SimulatedNetwork(loop, self.streams["network"], rule=rule, on_delivery=self._delivered)
+        self.network.faults = self.faults
+        self.invariants = Invariants()
+        self.config = config if config is not None else RaftConfig()
+        self.members = [Member(name, f"host-{name}", FIRST_PORT) for name in "abcdefg"[:members]]
+        self.nodes = {
+            member.id: Node(
+                member,
+                loop=loop,
+                network=self.network,
+                disk_chooser=self.streams[f"disk {member.id}"],
+                on_disk=self._disk_done,
+                on_fatal=self._fatal,
+            )
+            for member in self.members
+        }
+        self.hosts: dict[str, Host] = {}  # of the clients
+        self.clients: dict[str, CopycatClient] = {}
+        self._machines = machines if machines is not None else machines_for(resources)
+        self._starts = 0
+        self._is_closing = False
+
+    # -- life --------------------------------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        self.loop.set_exception_handler(self._unhandled)
+        for name in self.nodes:
+            self.start(name)
+        await self.elected()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+        if error is None:
+            self.check()
+
+    async def close(self) -> None:
+        """Close the clients and the servers that run, and bury the dead."""
+        if self._is_closing:
+            return
+        self.heal()
+        self.trace.record(self.loop.now, "close")
+        for name, client in self.clients.items():
+            if not self.hosts[name].is_dead:
+                await self.hosts[name].start(client.close(), name=f"{name}-close")
+        for node in self.nodes.values():
+            if node.server is not None and node.host is not None:
+                await node.host.start(node.server.close(), name=f"{node.name}-close")
+        self._is_closing = True  # what comes now is of no importance
+        hosts = [host for node in self.nodes.values() for host, _ in node.past]
+        for host in (*hosts, *self.hosts.values()):
+            await host.bury()
+
+    def check(self) -> None:
+        """Raise SimulationError if anything went wrong by now that must not."""
+        if self.problems:
+            raise SimulationError(f"seed {self.streams.seed}: " + "; ".join(self.problems))
+
+    # -- what the hosts report ---------------------------------------------------------------------------------------
+
+    def _delivered(self, source: str, target: str, connection: int, data: bytes) -> None:
+        self.trace.record(self.loop.now, "delivery", source, target, connection, data=data)
+
+    def _disk_done(self, node: Node) -> None:
+        self.trace.record(self.loop.now, "disk", node.name, node.disk.operations)
+
+    def _fatal(self, node: Node, error: BaseException) -> None:
+        """A server cannot go on. A failed disk ends the process, as it must; anything else is a fault of ours."""
+        self.trace.record(self.loop.now, "fatal", node.name, type(error).__name__)
+        if isinstance(error, OSError) or node.is_lost:
+            self.faults["process ended by itself"] += 1
+            node.kill(self.streams["crash"], power=False)
+        else:
+            self.problems.append(f"at {self.loop.now:.3f} s, member {node.name}: {type(error).__name__}: {error}")
+
+    def _unhandled(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        if not self._is_closing:
+            error = context.get("exception")
+            self.problems.append(f"at {self.loop.now:.3f} s: {context.get('message')}: {error!r}")
+
+    def _note(self, what: str, *facts: object) -> None:
+        self.faults[what] += 1
+        self.trace.record(self.loop.now, what, *facts)
+        _log.info("%.3f s: %s %s", self.loop.now, what, " ".join(map(str, facts)))
+
+    # -- clients -----------------------------------------------------------------------------------------------------
+
+    async def client(self, name: str | None = None, **options: Any) -> CopycatClient:
+        """A client on a host of its own, open. Options are those of CopycatClient."""
+        name = name if name is not None else f"client-{len(self.clients) + 1}"
+        if name in self.hosts or name in self.nodes:
+            raise ConfigurationError(f"there is a host {name} already")
+        host = self.hosts[name] = Host(self.loop, name)
+        options = {"transport": self.network.transport(host), "random": self.streams[f"client {name}"], **options}
+        client = self.clients[name] = host.call(lambda: CopycatClient(self.members, **options))
+        return await host.start(client.open(), name=f"{name}-open")
+
+    def run_on(self, name: str, work: Coroutine[Any, Any, R]) -> "asyncio.Task[R]":
+        """Begin a task on the host of this client, so that it stops, and ends, with it."""
+        return self.hosts[name].start(work, name=f"{name}-work")
+
+    # -- who leads ---------------------------------------------------------------------------------------------------
+
+    def leader(self) -> str:
+        """The member that leads, in the highest term; the first member when none does."""
+        leading = [
+            (node.server.driver.raft.term, name)
+            for name, node in self.nodes.items()
+            if node.server is not None and node.server.driver is not None and node.server.driver.raft.is_leader
+        ]
+        return max(leading)[1] if leading else self.members[0].id
+
+    async def elected(self, seconds: float = LEADER_SECONDS) -> str:
+        """Wait until every member that runs knows one leader, which is ready; returns it."""
+
+        def known() -> str | None:
+            servers = [node.server for node in self.nodes.values() if node.server is not None and not node.is_lost]
+            names = {server.status().leader if hasattr(server, "identity") else None for server in servers}
+            leader = next(iter(names)) if len(names) == 1 else None
+            return leader if leader in self.nodes and self.nodes[leader].is_up else None
+
+        return await self.until(known, seconds, "a leader that all know")
+
+    async def level(self, seconds: float = LEADER_SECONDS) -> int:
+        """Wait until every member that runs has applied all that any of them has; returns the index.
+
+        Then all of them are compared.
+        """
+
+        def same() -> int:
+            states = [node.server.status() for node in self.nodes.values() if node.server is not None]
+            seen = {state.applied_index for state in states} | {state.last_index for state in states}
+            return seen.pop() if len(seen) == 1 else 0
+
+        index = await self.until(same, seconds, "members that are level")
+        for name, node in self.nodes.items():
+            if node.server is not None and node.server.driver is not None:
+                self.invariants.compare_state(name, node.server.driver.executor)
+        return index
+
+    async def until(self, condition: Callable[[], R | None], seconds: float, what: str) -> R:
+        """Wait until the condition gives something true; returns that. Raises SimulationError when time is up."""
+        end = self.loop.now + seconds
+        while not (found := condition()):
+            if self.problems:
+                self.check()
+            if self.loop.now >= end:
+                raise SimulationError(f"seed {self.streams.seed}: waited {seconds:g} s for {what}: {self.describe()}")
+            await asyncio.sleep(POLL_SECONDS)
+        return found
+
+    def describe(self) -> str:
+        """How each member is, for people."""
+        return "; ".join(
+            f"{name} is down" if node.server is None else f"{name}: {_brief(node)}" for name, node in self.nodes.items()
+        )
+
+    # -- faults ------------------------------------------------------------------------------------------------------
+
+    def start(self, name: str) -> None:
+        """Start a member that does not run: for the first time, or again, with what is on its disk."""
+        node = self.nodes[name]
+        if node.is_up:
+            return
+        self._starts += 1
+        self.trace.record(self.loop.now, "start", name)
+        chooser = self.streams[f"member {name}, start {self._starts}"]
+        node.start(self.members, self._machines, self.config, self.invariants, chooser)
+
+    restart = start
+
+    def crash(self, *names: str, power: bool = False) -> None:
+        """Kill these at once, members or clients, none when they are down. `power`: unsynced writes are lost, or not,
+        and nobody is told; else as `kill -9` does, where the system lives on."""
+        for name in names:
+            if name in self.hosts:
+                host = self.hosts[name]
+                self._note("client killed", name)
+                host.kill()
+                self.network.went_down(host, dark=power)
+            elif self.nodes[name].is_up:
+                self._note("power lost" if power else "process killed", name)
+                self.nodes[name].kill(self.streams["crash"], power=power)
+
+    def pause(self, *names: str) -> None:
+        """Let nothing run on these hosts until `resume`; time goes on there. As SIGSTOP does."""
+        for name in names:
+            self._note("process paused", name)
+            self._host(name).pause()
+
+    def resume(self, *names: str) -> None:
+        """Undo one `pause`."""
+        for name in names:
+            self.trace.record(self.loop.now, "resume", name)
+            self._host(name).resume()
+
+    def suspend(self, name: str, seconds: float) -> None:
+        """Put a machine to sleep, as virtual machines are: its timers stand still, and it wakes to a later time."""
+        self._note("machine suspended", name)
+        self._host(name).suspend(seconds)
+
+    def skew(self, name: str, *, jump: float = 0.0, rate: float | None = None) -> None:
+        """Set a wall clock forward by `jump` seconds, or back; let all clocks there run at `rate` from now on."""
+        clock = self.nodes[name].clock if name in self.nodes else self.hosts[name].clock
+        if jump:
+            self._note("wall clock jumped", name, jump)
+            clock.jump(jump)
+        if rate is not None:
+            self._note("clock drifts", name, rate)
+            clock.set_rate(rate)
+
+    def partition(self, *groups: Iterable[str], one_way: bool = False) -> Callable[[], None]:
+        """Cut these groups of hosts off from one another, from the first to the others only if `one_way`.
+
+        Returns what mends it; so does `heal`.
+        """
+        sides = [list(group) for group in groups]
+        self._note("one-way partition" if one_way else "partition", *map(tuple, sides))
+        return self.network.separate(*sides, one_way=one_way)
+
+    def isolate(self, name: str) -> Callable[[], None]:
+        """Cut one host off from all others. Returns what mends it."""
+        return self.partition([name], [other for other in (*self.nodes, *self.hosts) if other != name])
+
+    def wipe(self, name: str) -> None:
+        """Kill a member and lose its disk. Under its id it is never again let in."""
+        self.crash(name)
+        self._note("disk wiped", name)
+        self.nodes[name].wipe()
+
+    def heal(self) -> None:
+        """Mend the network, the disks and the clocks' rates, and let the paused go on. The dead stay dead."""
+        self.trace.record(self.loop.now, "heal")
+        self.network.heal()
+        for node in self.nodes.values():
+            node.heal()
+        for host in (*(node.host for node in self.nodes.values()), *self.hosts.values()):
+            if host is not None and not host.is_dead:
+                host.clock.set_rate(1.0)
+                while host.is_paused:
+                    host.resume()
+
+    def _host(self, name: str) -> Host:
+        host = self.nodes[name].host if name in self.nodes else self.hosts[name]
+        if host is None:
+            raise ConfigurationError(f"{name} was never started")
+        return host
+
+
+def _brief(node: Node) -> str:
+    server = node.server
+    if server is None or not hasattr(server, "identity"):
+        return "starts"
+    status = server.status()
+    return (
+        f"{status.role} in term {status.term}, leader {status.leader}, applied {status.applied_index} of "
+        f"{status.last_index}" + (f", {status.failure}" if status.failure else "")
+    )
+
+
+def simulate(
+    scenario: Callable[[SimulatedCluster], Coroutine[Any, Any, R]], members: int = 3, *, seed: int = 0, **options: Any
+) -> R:
+    """Run `scenario` on a cluster of its own, in virtual time; returns what it returns.
+
+    options: those of SimulatedCluster. Raises what the scenario raises; SimulationError when an invariant was broken,
+    or something failed that nobody waited for.
+    """
+
+    async def main() -> R:
+        async with SimulatedCluster(members, seed=seed, **options) as cluster:
+            return await scenario(cluster)
+
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        return runner.run(main())

@@ -1,0 +1,102 @@
+"""What must hold in a cluster at every moment, checked by one who sees all its members at once.
+
+Names and numbers are those of reliability §1.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from hashlib import blake2b
+from typing import Any
+
+from copycat.errors import InvariantError, check
+from copycat.raft.core.effects import Effect
+from copycat.raft.core.events import Event
+from copycat.raft.core.invariants import ClusterWatch, Watch
+from copycat.raft.machine.executor import Block, Executor, Outcome, Registered
+from copycat.raft.server.driver import Driver
+from copycat.testing.portrait import differences, portrait
+
+PORTRAIT_EVERY = 64
+"""How many blocks apart the members' whole state is compared, which is dear. What each block does is always."""
+
+
+class Invariants:
+    """Looks at every step of every member, over all their lives.
+
+    on_step(member): told after each. Raises InvariantError within the member that breaks a rule, which halts it.
+    """
+
+    def __init__(self, on_step: Callable[[str, Sequence[Effect]], object] = lambda *_: None) -> None:
+        self.cluster = ClusterWatch()
+        self.steps = 0
+        self.blocks_compared = 0
+        self.states_compared = 0
+        self._on_step = on_step
+        self._effects: dict[int, tuple[bytes, str]] = {}  # last index of a block -> what applying it did, who did first
+        self._states: dict[int, tuple[Any, str]] = {}
+
+    @property
+    def leaders(self) -> dict[int, str]:
+        """Who led which term."""
+        return self.cluster.leaders
+
+    def watch(self, driver: Driver) -> None:
+        """Look at this driver's every step from now on, and at what it applies."""
+        raft, watch = driver.raft, Watch()
+        watch.term, watch.vote, watch.log_time = raft.term, raft.vote, raft.log_time
+        step, apply = raft.step, driver.executor.apply
+
+        def watched_step(now_ms: int, events: Sequence[Event]) -> list[Effect]:
+            effects = step(now_ms, events)
+            watch.check(raft, effects)
+            self.cluster.check(raft, effects)
+            self.steps += 1
+            self._on_step(raft.member_id, effects)
+            return effects
+
+        def watched_apply(block: Block) -> list[Outcome]:
+            outcomes = apply(block)
+            self._applied(raft.member_id, driver.executor, block, outcomes)
+            return outcomes
+
+        raft.step = watched_step  # type: ignore[method-assign]
+        driver.executor.apply = watched_apply  # type: ignore[method-assign]
+
+    def _applied(self, member: str, executor: Executor, block: Block, outcomes: Iterable[Outcome]) -> None:
+        index = executor.applied_index
+        told = [("registered", o.session.id) if isinstance(o, Registered) else o for o in outcomes]
+        sessions = [(s.id, s.sequence, s.ack, s.activity_index, s.event_index) for s in executor.sessions]
+        digest = blake2b(repr((int(block.kind), block.time, told, sessions)).encode(), digest_size=16)
+        digest.update(block.body)
+        known, first = self._effects.setdefault(index, (digest.digest(), member))
+        self.blocks_compared += first != member
+        check(known == digest.digest(), "6: two members applied the same index unlike", index, first, member, told)
+        if len(self._effects) % PORTRAIT_EVERY == 0 or index in self._states:
+            self.compare_state(member, executor)
+
+    def compare_state(self, member: str, executor: Executor) -> None:
+        """30: members at the same index are in the same state."""
+        index, state = executor.applied_index, picture(executor)
+        known, first = self._states.setdefault(index, (state, member))
+        self.states_compared += first != member
+        if known != state:
+            parts = [differences(mine, theirs) for mine, theirs in zip(known, state, strict=True)]
+            raise InvariantError(f"30: at {index}, {first} and {member} differ: {'; '.join(filter(None, parts))}")
+
+
+def picture(executor: Executor) -> Any:
+    """The replicated state of a member, all the way down, in a form that can be compared."""
+    sessions = [
+        (
+            session.id,
+            session.nonce,
+            session.sequence,
+            session.ack,
+            session.activity_index,
+            tuple(session.runs),
+            portrait(session.events),
+        )
+        for session in executor.sessions
+    ]
+    clockwork = executor.clockwork
+    machines = [(target, portrait(machine)) for target, machine in executor.machines.machines]
+    return portrait((clockwork.time, clockwork.wall_ms, clockwork.timers)), tuple(sessions), tuple(machines)

@@ -1,0 +1,158 @@
+"""One member of a simulated cluster: a host, a disk, a clock, and the server that runs there, if one does."""
+
+from collections.abc import Callable, Sequence
+from random import Random
+from typing import Any
+
+from copycat.io.storage.storage import MEBIBYTE, Storage
+from copycat.raft.core.config import RaftConfig
+from copycat.raft.protocol.members import Member
+from copycat.raft.server.server import MakeMachines, RaftServer
+from copycat.testing.clock import SimulatedClock
+from copycat.testing.disk import FaultyDisk
+from copycat.testing.invariants import Invariants
+from copycat.testing.loop import Host, VirtualLoop
+from copycat.testing.network import SimulatedNetwork
+from copycat.testing.worker import SimulatedWorker
+from copycat.util.address import Address
+
+DISK_SECONDS = (0.0001, 0.002)
+
+
+class WatchedServer(RaftServer):
+    """A RaftServer whose every step is looked at."""
+
+    invariants: Invariants
+
+    def _start_driver(self) -> None:
+        super()._start_driver()
+        if self.driver is not None:
+            self.invariants.watch(self.driver)
+
+
+class Node:
+    """A member. It outlives its crashes: with its disk and its clock, on a new host each time.
+
+    disk_seconds: how long a job of the disk takes, from and to. on_fatal(node, error): its server cannot go on.
+    """
+
+    def __init__(
+        self,
+        member: Member,
+        *,
+        loop: VirtualLoop,
+        network: SimulatedNetwork,
+        disk_chooser: Random,
+        on_disk: Callable[["Node"], object],
+        on_fatal: Callable[["Node", BaseException], object],
+    ) -> None:
+        self.member = member
+        self.name = member.id
+        self.clock = SimulatedClock(lambda: loop.now)
+        self.disk = FaultyDisk()
+        self.disk_seconds = DISK_SECONDS
+        self.host: Host | None = None
+        self.server: WatchedServer | None = None
+        self.failure: BaseException | None = None  # why its server has ended by itself
+        self.past: list[tuple[Host, WatchedServer]] = []  # what ran here before
+        self.is_lost = False  # its disk was wiped: the others will not have it back
+        self._loop = loop
+        self._network = network
+        self._disk_chooser = disk_chooser
+        self._on_disk = on_disk
+        self._on_fatal = on_fatal
+        self._workers: list[SimulatedWorker] = []
+        self._is_in_job = False
+
+    @property
+    def is_up(self) -> bool:
+        """Whether its server runs, be it paused."""
+        return self.server is not None
+
+    def start(
+        self,
+        members: Sequence[Member],
+        machines: MakeMachines,
+        config: RaftConfig,
+        invariants: Invariants,
+        chooser: Random,
+        **options: Any,
+    ) -> None:
+        """Start the server, on a new host. It waits for a leader by itself."""
+        host = self.host = Host(self._loop, self.name, self.clock)
+        self.failure = None
+        self._workers = []
+        self._network.came_up(host)
+        disk = self.disk
+        disk.delay = self._dawdle
+        server = self.server = WatchedServer(
+            self.member,
+            members,
+            machines=machines,
+            listen=Address(self.member.host, self.member.port),
+            storage=Storage(self.name, disk=disk, max_segment_size=MEBIBYTE),
+            transport=self._network.transport(host),
+            config=config,
+            clock=self.clock,
+            random=chooser,
+            worker=lambda _name, _loop: self._new_worker(host),
+            on_fatal=lambda error: self._failed(server, error),
+            **options,
+        )
+        server.invariants = invariants
+        host.start(self._open(server), name=f"{self.name}-open")
+
+    async def _open(self, server: WatchedServer) -> None:
+        try:
+            await server.open(None)
+        except Exception as error:
+            self._failed(server, error)
+
+    def _failed(self, server: WatchedServer, error: BaseException) -> None:
+        if self.server is server:
+            self.failure = error
+            self._on_fatal(self, error)
+
+    def _new_worker(self, host: Host) -> SimulatedWorker:
+        worker = SimulatedWorker(host, self.disk, self._job_seconds, lambda: self._on_disk(self))
+        self._workers.append(worker)
+        return worker
+
+    def _job_seconds(self) -> float:
+        return self._disk_chooser.uniform(*self.disk_seconds)
+
+    def _dawdle(self, operation: str) -> None:
+        """A sync on the loop keeps the whole process waiting."""
+        host = Host.current()
+        if (
+            operation == "sync"
+            and host is self.host
+            and host is not None
+            and not any(w.is_at_work for w in self._workers)
+        ):
+            host.block(self._job_seconds())
+
+    def kill(self, chooser: Random, *, power: bool) -> None:
+        """End the process as -9 does or, with `power`, the machine: its disk keeps what it likes of the unsynced."""
+        if self.host is None or self.server is None:
+            return
+        self.host.kill()
+        self._network.went_down(self.host, dark=power)
+        for worker in self._workers:
+            worker.tear(chooser)
+        if power:
+            self.disk.crash(chooser)
+        else:
+            self.disk.end_process()
+        self.past.append((self.host, self.server))
+        self.server = None
+
+    def heal(self) -> None:
+        """Its disk is as fast as it should be."""
+        self.disk_seconds = DISK_SECONDS
+        self.disk.heal()
+
+    def wipe(self) -> None:
+        """Lose everything on the disk, while nothing runs."""
+        self.disk = FaultyDisk()
+        self.is_lost = True
