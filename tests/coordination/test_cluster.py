@@ -10,6 +10,7 @@ from copycat.coordination import DistributedLeaderElection, DistributedLock, Dis
 from copycat.errors import LockLostError, NotHeldError, ThreadError
 from copycat.handle import Copycat
 from copycat.raft.client.client import RaftClient
+from copycat.raft.client.states import ClientState, Recovery
 from copycat.replica import make_server
 from copycat.resource import Resource
 from tests.io.transport.support import wait_until
@@ -235,6 +236,30 @@ async def test_everything_that_waits_ends_when_the_client_closes() -> None:
 
         ends = await asyncio.gather(*tasks, return_exceptions=True)
         assert [type(end).__name__ for end in ends] == ["ClosedError"] * 3
+
+
+async def test_a_client_that_closes_with_its_session_ends_everything_that_waits() -> None:
+    async with Cluster(3, make=make_server) as cluster:
+        lock = await handle(cluster, "one", "lock", DistributedLock)
+        strict = cluster.new_client("strict", session_timeout=SESSION_SECONDS, recovery=Recovery.CLOSE)
+        cc = await Copycat(strict).open()
+        other = await cc.create("lock", DistributedLock)
+        election = await cc.create("election", DistributedLeaderElection)
+        await lock.lock()
+        tasks: list[asyncio.Future[Any]] = [
+            asyncio.ensure_future(other.lock()),
+            asyncio.create_task(election.run(for_ever)),
+        ]
+        await wait_until(lambda: election._grants)
+        cut(cluster, "strict")
+        await wait_until(lambda: strict.is_lost)
+        following = await handle(cluster, "three", "election", DistributedLeaderElection)
+        async with following.lead():  # so the cluster has ended the session
+            cluster.network.heal()
+
+        ends = await asyncio.gather(*tasks, return_exceptions=True)
+        assert [type(end).__name__ for end in ends] == ["ClosedError"] * 2
+        assert strict.state is ClientState.CLOSED
 
 
 async def test_another_thread_is_refused_and_leaves_nothing_behind() -> None:

@@ -91,7 +91,7 @@ class DistributedLeaderElection(Claimant, machine=ElectionMachine):
             if results and not scope.was_lost:
                 return results[0]
 
-    def lead(self, *, timeout: float | None = None) -> Holding:
+    def lead(self, *, timeout: float | None = None) -> Holding[Term]:
         """A scope in which this handle leads: `async with election.lead() as term`, where `term` is a Term.
 
         Entering waits to be elected, at most `timeout` seconds; None: for ever; LockTimeoutError when they are over.

@@ -64,7 +64,7 @@ class DistributedLock(Claimant, machine=LockMachine):
         """
         return self._claim_kept("try_lock", timeout, is_optional=True)
 
-    def hold(self, *, timeout: float | None = None) -> Holding:
+    def hold(self, *, timeout: float | None = None) -> Holding[HeldLock]:
         """A scope that holds the lock: `async with lock.hold(timeout=5) as held`, where `held` is a HeldLock.
 
         Entering waits as `lock` does. When the lock is lost the body is cancelled, and LockLostError is raised. Leaving

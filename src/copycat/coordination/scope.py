@@ -11,15 +11,19 @@ import logging
 from asyncio import CancelledError, Future, Handle, Task
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from copycat.coordination.claims import Claimant, ClaimFuture, forget
+from copycat.coordination.grant import Grant
 from copycat.errors import CopycatError, UsageError
 
 _log = logging.getLogger(__name__)
 
 
-class Holding:
+G = TypeVar("G", bound=Grant)
+
+
+class Holding(Generic[G]):
     """A scope that holds what `claim` is granted, and gives it back when it is left.
 
     was_lost: whether it was lost before the body came to its end.
@@ -28,7 +32,7 @@ class Holding:
     def __init__(self, claimant: Claimant, claim: Callable[[], ClaimFuture]) -> None:
         self._claimant = claimant
         self._claim = claim
-        self._grant: Any = None
+        self._grant: G
         self._task: Task[Any] | None = None
         self._is_entered = False
         self._is_cancelled = False  # the task, by this scope
@@ -36,11 +40,11 @@ class Holding:
         self._later: Handle | None = None
         self.was_lost = False
 
-    async def __aenter__(self) -> Any:
+    async def __aenter__(self) -> G:
         if self._is_entered:
             raise UsageError(f"{self._claimant.thing} {self._claimant.path!r}: a scope is entered once; make another")
         self._is_entered = True
-        grant = await self._claim()
+        grant: G = await self._claim()
         grant.check()  # it may have been lost while this task was about to go on
         self._grant, self._task = grant, asyncio.current_task()
         self._cancelling = self._task.cancelling() if self._task is not None else 0
@@ -78,7 +82,7 @@ class Holding:
         elif not await self._give_back(grant) and error is None:
             raise grant.error()
 
-    async def _give_back(self, grant: Any) -> bool:
+    async def _give_back(self, grant: G) -> bool:
         """Whether it was held until now, as far as is known when there is no answer in time."""
         claimant = self._claimant
         try:
