@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from copycat.collections import DistributedMap
+from copycat.atomic import DistributedAtomicValue
+from copycat.collections import DistributedMap, DistributedSet
 from copycat.coordination import DistributedLeaderElection, DistributedLock, DistributedTopic, Term
 from tests.coordination.support import PATH, TURNS, machine, turns
 from tests.resource.harness import Replicas, connect
@@ -158,6 +159,36 @@ async def uses_a_map(users: DistributedMap[str, int]) -> None:
     await users.remove("ann")
 
 
+async def listens_to_a_map(users: DistributedMap[str, int]) -> None:
+    removed = asyncio.Event()
+    with await users.on_add(print), await users.on_remove(lambda change: removed.set(), key="ann"):
+        await users.update("ann", lambda age: (age or 0) + 1)
+        await users.update("ann", lambda age: None)
+        await removed.wait()
+
+
+async def iterates_over_a_map(users: DistributedMap[str, int]) -> None:
+    await users.put("ann", 41)
+    async for key in users.keys():
+        await users.remove(key)
+
+
+async def listens_to_a_set(users: DistributedSet[str]) -> None:
+    removed = asyncio.Event()
+    with await users.on_add(print), await users.on_remove(lambda member: removed.set()):
+        await users.add("ann")
+        async for member in users.members():
+            await users.remove(member)
+        await removed.wait()
+
+
+async def listens_to_a_value(value: DistributedAtomicValue[int]) -> None:
+    changed = asyncio.Event()
+    with await value.on_change(lambda change: changed.set()):
+        await value.update(lambda n: (n or 0) + 1)
+        await changed.wait()
+
+
 PROGRAMS: list[tuple[Any, Program]] = [
     *[
         (DistributedLock, each)
@@ -173,7 +204,9 @@ PROGRAMS: list[tuple[Any, Program]] = [
     ],
     *[(DistributedLeaderElection, each) for each in (leads, runs, runs_and_resigns, stands_as_a_listener)],
     *[(DistributedTopic, each) for each in (listens_and_publishes, iterates)],
-    (DistributedMap, uses_a_map),
+    *[(DistributedMap, each) for each in (uses_a_map, listens_to_a_map, iterates_over_a_map)],
+    (DistributedSet, listens_to_a_set),
+    (DistributedAtomicValue, listens_to_a_value),
 ]
 
 
@@ -220,7 +253,9 @@ def assert_nothing_is_left_behind(replicas: Replicas, handle: Any) -> None:
     assert len(replicas.replicas[0].clockwork.timers) == 0
     if isinstance(handle, DistributedTopic):
         assert (state._listeners, len(handle._messages)) == ({}, 0)
-    elif not isinstance(handle, DistributedMap):
+    elif isinstance(handle, DistributedMap | DistributedSet | DistributedAtomicValue):
+        assert (state._audience.by_topic, state._audience._topics, handle._subscriptions) == ({}, {}, {})
+    else:
         assert (state._holder, state._line, handle._claims, handle._grants) == (None, {}, {}, {})
     if isinstance(handle, DistributedLeaderElection):
         assert (len(handle._candidacy._listeners), handle._candidacy._claim) == (0, None)

@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 
 from copycat.collections import DistributedMap
-from copycat.collections.map import MapMachine
+from copycat.collections.map_machine import MapMachine
 from copycat.errors import ConfigurationError
+from copycat.replica import SHIPPED
 from copycat.resource import Resource, StateMachine
-from copycat.resource.loading import load_resources, machines_of
+from copycat.resource.loading import load_resources, machines_of, resources_in
 from tests.resource.machines import Bank, BankAccount, Counter, CounterMachine
 
 
@@ -30,6 +31,25 @@ def test_resources_and_state_machines_are_taken_alike_and_once() -> None:
     resources = [DistributedMap, DistributedMap[str, int], MapMachine, Bank, Counter, BankAccount, NewerBank]
 
     assert machines_of(resources) == [MapMachine, Bank, CounterMachine, NewerBank]
+
+
+def test_the_resources_of_a_module_are_the_resource_classes_it_exports() -> None:
+    module = ModuleType("company.things")
+    vars(module).update(Bank=Bank, Counter=Counter, BankAccount=BankAccount, LIMIT=7, _Hidden=DistributedMap)
+    module.__all__ = ["BankAccount", "LIMIT", "Counter", "Bank"]  # type: ignore[attr-defined]  # as in a file
+
+    assert resources_in(module) == (BankAccount, Counter)
+
+
+def test_every_resource_that_is_shipped_runs_on_every_server() -> None:
+    assert {each.__name__ for each in SHIPPED} == {
+        "DistributedAtomicValue",
+        "DistributedLeaderElection",
+        "DistributedLock",
+        "DistributedMap",
+        "DistributedSet",
+        "DistributedTopic",
+    }
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from uuid import UUID
 import pytest
 
 from copycat.errors import ApplicationError, ConfigurationError, DecodeError
-from copycat.resource import Command, Commit, Executor, Query, Session, StateMachine
+from copycat.resource import Command, Commit, Derived, Executor, Query, Session, StateMachine
 from copycat.testing import Event, StateMachineHarness
 from copycat.testing.portrait import differences, portrait
 from tests.resource.machines import ADD, TELL, Balance, Bank, Broken, CounterMachine, Deposit, Receipt
@@ -279,6 +279,11 @@ class Plain:
         self.value = value
 
 
+class Order(Derived):
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+
 class Slotted:
     __slots__ = ("value",)
 
@@ -306,6 +311,11 @@ MAKERS: list[Callable[[Any], Any]] = [
     cyclic,
 ]
 DIFFERENT: list[Any] = [None, 0, 1, True, 1.0, "1", b"1", -0.0, 0.0, Decimal(1), UUID(int=1), (), frozenset()]
+
+
+def test_what_follows_from_the_rest_is_no_part_of_a_portrait() -> None:
+    assert portrait(Plain(Order(1))) == portrait(Plain(Order(2)))
+    assert portrait(Order(1)) != portrait(Plain(1))
 
 
 @pytest.mark.parametrize("make", MAKERS)
