@@ -159,7 +159,7 @@ async def test_every_event_is_heard_once_and_in_order_across(fault: Fault, seed:
         cries += [mouth.cry(number) for number in range(COUNT // 2, COUNT)]
         await asyncio.gather(*cries, *own)
         total = COUNT + len(own)
-        await wait_until(lambda: len(one.heard) >= total and len(two.heard) >= total)
+        await wait_until(lambda: all(len(ear.heard) >= total for ear in (one, two, mouth)))
 
         assert one.heard == two.heard == mouth.heard
         assert len(set(one.heard)) == len(one.heard) == total
