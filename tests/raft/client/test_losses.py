@@ -155,9 +155,12 @@ async def test_a_client_that_closes_with_its_session_says_that_no_other_follows(
 
 
 @virtual
-async def test_a_blocked_loop_is_told_of_and_a_long_one_loses_the_session(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_blocked_loop_is_told_of_once_and_a_long_one_loses_the_session(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     async with Cluster() as cluster:
         client = await cluster.client(session_timeout=TIMEOUT)
+        await cluster.client(session_timeout=TIMEOUT)  # sees it, too
         watch = Watch(client)
         jump(TIMEOUT / 3)  # until the next keep-alive is due, and no longer
         await asyncio.sleep(0.1)

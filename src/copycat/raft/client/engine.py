@@ -17,6 +17,7 @@ from typing import Any
 from copycat.errors import ClosedError, ConfigurationError, SessionExpiredError
 from copycat.io.transport.transport import Connection, Transport
 from copycat.raft.client.connector import Connector
+from copycat.raft.client.lag import tell_of_lag
 from copycat.raft.client.outcomes import (
     Delivered,
     Ended,
@@ -295,7 +296,7 @@ class ClientEngine:
 
     def _on_timer(self) -> None:
         now = self._loop.time()
-        self._check_lag(now - self._timer_at)
+        tell_of_lag(self._loop, now - self._timer_at, self._timeout)
         self._timer, self._timer_at = None, inf
         if self.session.id and not self._is_lost and now >= self.session.keep_alive.lost_at:
             silence = now - self.session.keep_alive.confirmed_at
@@ -309,18 +310,6 @@ class ClientEngine:
             self._lose_patience()
         self._update_state()
         self._flush()
-
-    def _check_lag(self, late: float) -> None:
-        timeout = self._timeout
-        if late > timeout / 3:
-            _log.warning(
-                "the event loop was blocked for %.1f s of a %.1f s session: at %.1f s locks and leaderships are lost. "
-                "Move blocking work to asyncio.to_thread, or raise session_timeout",
-                late,
-                timeout,
-                timeout,
-                extra={"blocked_s": late, "session_timeout_s": timeout},
-            )
 
     @property
     def _timeout(self) -> float:
