@@ -191,7 +191,10 @@ async def test_update_makes_the_value_of_what_it_is(value: DistributedAtomicValu
     assert await value.get() == 2
     assert await value.update(lambda n: None, ttl=5, mode=EPHEMERAL) is None
     assert await value.get() is None
+
+    before = len(client(value).calls)
     assert await value.update(lambda n: None) is None
+    assert len(client(value).calls) == before + 1  # it was read, and there was nothing to write
 
 
 async def test_updates_that_meet_all_count(replicas: Replicas) -> None:
@@ -254,8 +257,11 @@ async def test_an_update_reads_linearizably_whatever_the_handle_says(value: Dist
 async def test_a_mistake_in_an_update_writes_nothing(
     value: DistributedAtomicValue[Any], function: Any, options: Any, error: type[Exception], message: str
 ) -> None:
+    before = len(client(value).calls)
+
     with pytest.raises(error, match=message):
         await value.update(function, **options)
+    assert len(client(value).calls) == before + (error is SerializationError)  # which the function made
     assert await value.get() is None
 
 

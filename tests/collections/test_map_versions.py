@@ -207,13 +207,17 @@ async def test_an_update_reads_linearizably_whatever_the_handle_says(cc: Copycat
         (("k", lambda _: 1), {"mode": 1}, ConfigurationError, "mode must be"),
     ],
 )
-async def test_a_mistake_in_an_update_writes_nothing(
+async def test_a_mistake_in_an_update_is_found_before_anything_is_asked(
     users: DistributedMap[Any, Any],
+    cc: Copycat,
     arguments: tuple[Any, ...],
     options: dict[str, Any],
     error: type[Exception],
     message: str,
 ) -> None:
+    client: Any = cc._client
+    before = len(client.calls)
+
     with pytest.raises(error, match=message):
         await users.update(*arguments, **options)
-    assert await users.is_empty()
+    assert len(client.calls) == before

@@ -297,8 +297,7 @@ class DistributedAtomicValue(Resource, Generic[V], machine=ValueMachine):
         return None if answer is None else Entry(self.decode(answer[0], self._type, "the value"), answer[1])
 
     def _on_change(self, index: int, old: bytes | None, new: bytes | None) -> None:
-        if len(self._changes):
-            self._changes.notify(ValueChange(self._previous(old), self._previous(new), index))
+        self._changes.notify(ValueChange(self._previous(old), self._previous(new), index))
 
     def _on_deleted(self, _index: int) -> None:
         self._changes.end(UnknownResourceError(f"value {self.path!r} was deleted"))

@@ -9,7 +9,7 @@ goes meanwhile may come, once at most.
 """
 
 from asyncio import Future
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from itertools import islice
 from typing import Any, Final, TypeVar
@@ -39,9 +39,8 @@ class KeyOrder(Derived):
         present, keys = self._keys, self._sorted
         if self.added or len(keys) > 2 * len(present):
             self._bring_up_to_date()
-        start = bisect_right(keys, after) if after >= prefix else bisect_left(keys, prefix)
         previous = after
-        for position in range(start, len(keys)):
+        for position in range(bisect_left(keys, max(after, prefix)), len(keys)):
             key = keys[position]
             if not key.startswith(prefix):
                 return

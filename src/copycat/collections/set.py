@@ -231,9 +231,7 @@ class DistributedSet(Resource, Generic[M], machine=SetMachine):
         )
 
     def _on_change(self, kind: int, _index: int, member: bytes) -> None:
-        subscription = self._changes[kind]
-        if len(subscription):
-            subscription.notify(self.decode_key(member, self._type, Outcome.APPLIED))
+        self._changes[kind].notify(self.decode_key(member, self._type, Outcome.APPLIED))
 
     def _on_deleted(self, _index: int) -> None:
         for subscription in self._changes.values():
