@@ -1,9 +1,12 @@
 """What the servers hold, as seen from above, and turns of the loop."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
+import pytest
+
+from copycat.coordination import DistributedLeaderElection, Term
 from copycat.resource import Resource
 from copycat.testing import LocalClient
 from tests.resource.harness import Replicas, connect
@@ -65,3 +68,22 @@ def call_first(future: Any, first: Callable[[Any], object]) -> None:
     future.add_done_callback(first)
     for callback, context in callbacks:
         future.add_done_callback(callback, context=context)
+
+
+async def for_ever(term: Term) -> None:
+    await asyncio.get_running_loop().create_future()
+
+
+async def running(
+    election: DistributedLeaderElection, function: Callable[[Term], Awaitable[Any]] = for_ever
+) -> asyncio.Task[Any]:
+    """`run(function)` under way: the function has begun, or this waits to be elected."""
+    task = asyncio.ensure_future(election.run(function))
+    await turns()
+    return task
+
+
+async def stopped(task: asyncio.Task[Any]) -> None:
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
