@@ -113,6 +113,14 @@ def test_an_operation_without_an_end_may_take_effect_late_or_never_but_not_befor
     assert not check([op("get", 0, 1, result=1), lost], ValueModel())
 
 
+def test_which_of_those_without_an_end_took_effect_may_show_late() -> None:
+    """Both explain the first read, but the later one only the set: to have come to 1 by it is to fail at the end."""
+    lost = [op("set", 0, None, 1), op("cas", 1, None, (None, 1))]
+    seen = [op("get", 2, 3, result=1), op("set", 4, 5, 2), op("get", 6, 7, result=1)]
+    assert check([*lost, *seen], ValueModel())
+    assert not check([*lost, *seen, op("set", 8, 9, 2), op("get", 10, 11, result=1)], ValueModel())
+
+
 def test_an_operation_without_an_end_takes_effect_once() -> None:
     lost = op("increment", 0, None)
     assert check([lost, op("get", 1, 2, result=0), op("get", 3, 4, result=1)], CounterModel())
@@ -184,6 +192,12 @@ def test_an_explanation_shows_the_order_so_far_and_what_would_have_been_possible
             "    process 1: get('ann') → 40: it would have to answer 42",
         ]
     )
+
+
+def test_what_cannot_be_next_is_named_by_its_end() -> None:
+    (failure,) = check([op("get", 0, 9, result=7), op("get", 1, 2, result=8)], ValueModel()).failures
+
+    assert [each.result for each in failure.stuck] == [8, 7]
 
 
 def test_an_explanation_without_any_order_says_what_there_is_at_first() -> None:

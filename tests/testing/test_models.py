@@ -210,6 +210,19 @@ def test_a_grant_of_which_nobody_knows_leaves_a_lock_that_may_be_held() -> None:
         assert check([lost, then], LockModel())
     assert check([lost, op("try_lock", 1, 2, result=None), op("unlock", 3, 4, 7, None), locked_at(5, 8)], LockModel())
     assert not check([lost, op("unlock", 1, 2, 7, None), locked_at(5, 6)], LockModel())
+    assert check([lost, op("try_lock", 1, 2, result=None), op("is_locked", 3, 4, result=False)], LockModel())
+
+
+@pytest.mark.parametrize("f", ["unlock", "lost"])
+def test_a_grant_of_which_nobody_knows_has_a_token_above_those_before(f: str) -> None:
+    before = [op("lock", 0, 1, result=4), op("unlock", 2, 3, 4, None), op("lock", 4, None)]
+    assert check([*before, op(f, 5, 6, 5, None)], LockModel())
+    assert not check([*before, op(f, 5, 6, 3, None)], LockModel())
+
+
+def test_an_attempt_of_which_nobody_knows_may_have_found_the_lock_held() -> None:
+    assert check(one_after_another(locked(4), call("try_lock"), unlocked(4)), LockModel())
+    assert not check(one_after_another(locked(4), call("lock"), unlocked(4)), LockModel())
 
 
 def locked_at(begun: int, token: int) -> Operation:

@@ -232,7 +232,7 @@ class _Search(Generic[S]):
         step, known, unknown = self._model.step, self._known, self._unknown
         count = left = len(known)
         state, low, mask, extra = self._model.initial(), 0, 0, 0
-        seen: dict[tuple[int, int, S], list[int]] = {}
+        seen: dict[tuple[int, int, S], list[int]] = {(low, mask, state): [extra]}
         line: Line = None
         back: list[tuple[int, S, int, int, int, Line, Iterator[int]]] = []  # to take moves back by
         moves = iter(self._moves(extra))
@@ -242,7 +242,7 @@ class _Search(Generic[S]):
                 if self.steps > self._steps_max:
                     return Conclusion.UNKNOWN
                 after = step(state, known[move] if move < count else unknown[move - count])
-                if after is IMPOSSIBLE or (move >= count and after == state):
+                if after is IMPOSSIBLE:
                     continue
                 if move < count:
                     bits = mask | 1 << (move - low)
