@@ -37,7 +37,7 @@ async def topics(replicas: Replicas) -> list[DistributedTopic[Any]]:
 
 def listening(replicas: Replicas) -> list[int]:
     """The sessions that listen, in order."""
-    return list(machine(replicas)._listeners)
+    return list(machine(replicas)._audience._topics)
 
 
 async def collected(handle: DistributedTopic[Any], heard: list[Any]) -> None:
@@ -402,6 +402,6 @@ async def test_replicas_that_start_anew_know_the_same_listeners(
     first.close()
     client(topics[1]).expire()
 
-    again = replicas.replay().machine(3)._listeners
+    again = replicas.replay().machine(3)._audience._topics
     assert list(again) == listening(replicas)
     assert len(again) == 2

@@ -14,6 +14,7 @@ from typing import Any, Final, Generic, TypeVar
 
 from copycat.errors import CopycatError, Outcome, OverloadedError, UnknownResourceError
 from copycat.resource import (
+    Audience,
     Commit,
     Executor,
     HandoverFuture,
@@ -43,7 +44,7 @@ class TopicMachine(StateMachine, name="copycat.topic", version=1):
     """The topic on a server: the handles that listen."""
 
     def __init__(self) -> None:
-        self._listeners: dict[int, tuple[Session, dict[int, None]]] = {}  # by session id: its instances
+        self._audience = Audience()
 
     def configure(self, executor: Executor) -> None:
         self._executor = executor
@@ -52,32 +53,21 @@ class TopicMachine(StateMachine, name="copycat.topic", version=1):
         executor.register_command(UNLISTEN, self._unlisten)
 
     def close(self, session: Session) -> None:
-        self._listeners.pop(session.id, None)
+        self._audience.leave(session)
 
     def delete(self) -> None:
-        for session, instances in self._listeners.values():
-            for instance in instances:
-                self._executor.publish(session, instance, DELETED)
-        self._listeners.clear()
+        self._audience.end(self._executor, DELETED)
 
     def _publish(self, commit: Commit, message: bytes) -> int:
         if message.__class__ is not bytes:
             raise TypeError("a topic takes messages as canonical bytes")
-        publish, heard = self._executor.publish, 0
-        for session, instances in self._listeners.values():
-            for instance in instances:
-                publish(session, instance, MESSAGE, message)
-                heard += 1
-        return heard
+        return self._audience.publish(self._executor, MESSAGE, MESSAGE, message)
 
     def _listen(self, commit: Commit) -> None:
-        self._listeners.setdefault(commit.session.id, (commit.session, {}))[1][commit.instance] = None
+        self._audience.add(commit, MESSAGE)
 
     def _unlisten(self, commit: Commit) -> None:
-        _, instances = self._listeners.get(commit.session.id, (None, {}))
-        instances.pop(commit.instance, None)
-        if not instances:
-            self._listeners.pop(commit.session.id, None)
+        self._audience.remove(commit, MESSAGE)
 
 
 class DistributedTopic(Resource, Generic[M], machine=TopicMachine):
