@@ -5,6 +5,8 @@ from copycat.errors import CopycatError
 from copycat.handle import Copycat
 from copycat.io.storage.storage import Storage, StorageLevel
 from copycat.opening import open, open_all
+from copycat.raft.client.selection import ConnectionStrategy, ServerSelection
+from copycat.raft.client.states import ClientState, Recovery
 from copycat.raft.protocol.members import Member
 from copycat.raft.protocol.operations import Command, ConsistencyLevel, PersistenceMode, Query
 from copycat.raft.protocol.state_machine import Commit, Executor, Session, StateMachine
@@ -14,8 +16,10 @@ from copycat.resource.resource import Resource
 __version__ = "0.1.0"
 
 __all__ = [
+    "ClientState",
     "Command",
     "Commit",
+    "ConnectionStrategy",
     "ConsistencyLevel",
     "Copycat",
     "CopycatClient",
@@ -25,7 +29,9 @@ __all__ = [
     "Member",
     "PersistenceMode",
     "Query",
+    "Recovery",
     "Resource",
+    "ServerSelection",
     "Session",
     "StateMachine",
     "Storage",
