@@ -11,6 +11,7 @@ from copycat.raft.client.selection import ConnectionStrategy, ServerSelection
 from copycat.raft.client.states import Recovery
 from copycat.raft.protocol.members import Member
 from copycat.util.builder import Buildable
+from copycat.util.clock import Clock
 
 
 class CopycatClient(Copycat, Buildable):
@@ -24,7 +25,8 @@ class CopycatClient(Copycat, Buildable):
     selection: which server to talk to: ServerSelection.ANY, LEADER or FOLLOWERS. strategy: what to do when none
         answers: ConnectionStrategy.EXPONENTIAL_BACKOFF, FIBONACCI_BACKOFF or ONCE.
     serializer: for your own types; None: the built-in types.
-    transport: None for TCP. random: the source of randomness; None for the operating system's.
+    transport: None for TCP. random: the source of randomness; None for the operating system's. clock: None for the
+        machine's.
 
     Raises ConfigurationError for what cannot be a member list, or a time that is not positive.
     """
@@ -41,6 +43,7 @@ class CopycatClient(Copycat, Buildable):
         serializer: Serializer | None = None,
         transport: Transport | None = None,
         random: random.Random | None = None,
+        clock: Clock | None = None,
     ) -> None:
         client = RaftClient(
             members,
@@ -51,5 +54,6 @@ class CopycatClient(Copycat, Buildable):
             selection=selection,
             strategy=strategy,
             random=random,
+            clock=clock,
         )
         super().__init__(client, serializer=serializer, timeout=timeout)

@@ -35,6 +35,7 @@ from copycat.raft.protocol.operations import ConsistencyLevel, Operation, Query
 from copycat.raft.protocol.typed import TypedOperations
 from copycat.util.address import Address
 from copycat.util.builder import Buildable
+from copycat.util.clock import Clock, SystemClock
 from copycat.util.context import Context
 from copycat.util.listeners import Listener, Listeners
 
@@ -79,6 +80,7 @@ class RaftClient(Buildable):
         discover: bool = True,
         serializer: Serializer | None = None,
         random: random_module.Random | None = None,
+        clock: Clock | None = None,
     ) -> None:
         self.members = parse_members(members)
         self.session_timeout = _positive("session_timeout", session_timeout, SESSION_TIMEOUT_MAX)
@@ -91,6 +93,7 @@ class RaftClient(Buildable):
         self._typed = TypedOperations(self.serializer, "the state machine")
         self._given_transport = transport
         self._random = random if random is not None else random_module.SystemRandom()
+        self._clock = clock if clock is not None else SystemClock()
         self._listeners: Listeners[ClientState] = Listeners("client states")
         self._loss_listeners: Listeners[Loss] = Listeners("session losses")
         self._recovery_listeners: Listeners[int] = Listeners("session recoveries")
@@ -145,6 +148,7 @@ class RaftClient(Buildable):
             on_stopped=self._stopped,
             on_loss=self._loss_listeners.notify,
             on_recovery=self._recovery_listeners.notify,
+            clock=self._clock,
         )
         self._submitter = self._engine.submitter
         self._engine.start()

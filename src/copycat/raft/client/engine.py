@@ -32,6 +32,7 @@ from copycat.raft.client.selection import ConnectionStrategy, ServerSelection
 from copycat.raft.client.session import ClientSession
 from copycat.raft.client.states import ClientState, Loss, Recovery
 from copycat.raft.client.submitter import Submitter
+from copycat.util.clock import Clock
 from copycat.util.tasks import TaskOwner
 
 _log = logging.getLogger(__name__)
@@ -41,6 +42,7 @@ EventHandler = Callable[[int, int, list[Any]], object]
 
 PATIENCE_SECONDS_MIN, PATIENCE_SECONDS_MAX = 2.0, 8.0  # an election, with room
 CLOSE_SECONDS = 2.0
+SLEEP_SECONDS_MIN = 0.01  # two clocks are read one after the other: less is not sleep
 
 
 class ClientEngine:
@@ -48,6 +50,7 @@ class ClientEngine:
 
     addresses: where servers may be found. discover: learn more of them from those that answer.
     on_state: called with every new state. on_stopped: called once, when no more operations are taken.
+    clock: tells how long the machine slept; the rest is the loop's time.
     on_loss: called when the session, and all that rests on it, must be counted as lost: because by this client's own
         clock the cluster may have ended it; and when it is known to have ended. on_recovery: another has begun.
     """
@@ -68,6 +71,7 @@ class ClientEngine:
         on_stopped: Callable[[], object],
         on_loss: Callable[[Loss], object],
         on_recovery: Callable[[int], object],
+        clock: Clock,
     ) -> None:
         self.state = ClientState.CLOSED
         self.session = ClientSession(timeout_ms=timeout_ms, random=random)
@@ -81,8 +85,10 @@ class ClientEngine:
             selection=selection,
             strategy=strategy,
         )
-        self.submitter = Submitter(self.session, self.connector, loop, on_turn=self._flush)
+        self.submitter = Submitter(self.session, self.connector, loop, on_turn=self._flush, now=self._now)
         self._loop = loop
+        self._clock = clock
+        self._asleep_before = self._asleep = _asleep(clock)
         self._recovery = recovery
         self._discover = discover
         self._on_state = on_state
@@ -101,7 +107,7 @@ class ClientEngine:
         # Another server must still hear of the session in time: a third passes before a silence can be noticed.
         self._patience_min = min(PATIENCE_SECONDS_MIN, timeout_ms / 2000)
         self._patience = self._patience_min
-        self._progress_at = loop.time()
+        self._progress_at = self._now()
         self._is_owed = False  # at the last turn, a server owed an answer
 
     # -- life --------------------------------------------------------------------------------------------------------
@@ -170,7 +176,8 @@ class ClientEngine:
             self._flush()
 
     def _on_frames(self, frames: list[bytes]) -> None:
-        session, now = self.session, self._loop.time()
+        session, now = self.session, self._now()
+        self._look_for_loss(now)  # what arrived while this process or its machine stood still does not make it good
         for frame in frames:
             notice = session.notice
             for outcome in session.receive(frame, now):
@@ -192,7 +199,7 @@ class ClientEngine:
         self.connector.follow(notice.leader, notice.members.get(notice.leader))
 
     def _made_progress(self) -> None:
-        self._progress_at = self._loop.time()
+        self._progress_at = self._now()
 
     def _handle(self, outcome: Outcome) -> None:
         match outcome:
@@ -241,7 +248,26 @@ class ClientEngine:
     @property
     def is_lost(self) -> bool:
         """Whether the session, by this client's own clock, may have ended."""
-        return not self.session.id or self._is_lost or self._loop.time() >= self.session.keep_alive.lost_at
+        return not self.session.id or self._is_lost or self._now() >= self.session.keep_alive.lost_at
+
+    def _now(self) -> float:
+        """The session's time, in seconds: the loop's, and what the machine has slept through besides.
+
+        The loop's stands still meanwhile on most systems, and the cluster goes on.
+        """
+        asleep = _asleep(self._clock)
+        if asleep > self._asleep + SLEEP_SECONDS_MIN:
+            self._asleep = asleep
+        return self._loop.time() + self._asleep - self._asleep_before
+
+    def _look_for_loss(self, now: float) -> None:
+        """Tell, once, when by this client's own clock the cluster may have ended the session."""
+        keep_alive = self.session.keep_alive
+        if self.session.id and not self._is_lost and now >= keep_alive.lost_at:
+            self._is_lost = True
+            silence = now - keep_alive.confirmed_at
+            why = f"no contact with a majority for {silence:.1f} s of a {keep_alive.timeout:g} s session"
+            self._on_loss(Loss(why, is_over=False))
 
     def _on_ended(self, ended: Ended) -> None:
         self.submitter.end(ended)
@@ -265,7 +291,7 @@ class ClientEngine:
         """Send what is to be sent, and come back when there will be more."""
         connection = self.connector.connection
         if connection is not None and connection.writable:
-            frames = self.session.take_frames(self._loop.time())
+            frames = self.session.take_frames(self._now())
             if frames:
                 connection.send_many(frames)
                 connection.flush()
@@ -275,15 +301,16 @@ class ClientEngine:
         self._wake_at(self._due(connection))
 
     def _due(self, connection: Connection | None) -> float:
-        due = self.submitter.due
+        """When to come back, by the loop's time."""
+        due = inf
         if connection is not None:
             if connection.writable:
-                due = min(due, self.session.due)
+                due = self.session.due
             if self.session.is_waiting:
                 due = min(due, self._progress_at + self._patience)
         if self.session.id and not self._is_lost:
             due = min(due, self.session.keep_alive.lost_at)
-        return due
+        return min(self.submitter.due, due - self._now() + self._loop.time())
 
     def _wake_at(self, due: float) -> None:
         """A timer that is early is left alone: it finds nothing to do and is set anew."""
@@ -295,16 +322,12 @@ class ClientEngine:
         self._timer = self._loop.call_at(due, self._on_timer)
 
     def _on_timer(self) -> None:
-        now = self._loop.time()
-        tell_of_lag(self._loop, now - self._timer_at, self._timeout)
+        on_loop, now = self._loop.time(), self._now()
+        tell_of_lag(self._loop, on_loop - self._timer_at, self._timeout)
         self._timer, self._timer_at = None, inf
-        if self.session.id and not self._is_lost and now >= self.session.keep_alive.lost_at:
-            silence = now - self.session.keep_alive.confirmed_at
-            self._is_lost = True
-            why = f"no contact with a majority for {silence:.1f} s of a {self._timeout:g} s session"
-            self._on_loss(Loss(why, is_over=False))
-        if now >= self.submitter.due:
-            self.submitter.expire(now)
+        self._look_for_loss(now)
+        if on_loop >= self.submitter.due:
+            self.submitter.expire(on_loop)
         is_overdue = now >= self._progress_at + self._patience
         if is_overdue and self.session.is_waiting and self.connector.connection is not None:
             self._lose_patience()
@@ -335,3 +358,8 @@ class ClientEngine:
         if state is not self.state:
             self.state = state
             self._on_state(state)
+
+
+def _asleep(clock: Clock) -> float:
+    """How long the machine has slept since it was started, in seconds."""
+    return clock.boottime_ms() / 1000 - clock.monotonic()

@@ -59,7 +59,7 @@ REFUSALS: dict[str, type[UsageError]] = {
 class Submitter:
     """The futures of one client, on one loop.
 
-    on_turn: called once at the end of every turn in which something was submitted.
+    on_turn: called once at the end of every turn in which something was submitted. now: the session's time.
     connector: knows why something could not be sent.
     """
 
@@ -70,11 +70,13 @@ class Submitter:
         loop: asyncio.AbstractEventLoop,
         *,
         on_turn: Callable[[], object],
+        now: Callable[[], float],
     ) -> None:
         self._session = session
         self._connector = connector
         self._loop = loop
         self._on_turn = on_turn
+        self._now = now
         self._is_turn_scheduled = False
         self._earliest = inf  # no deadline of a waiting operation is earlier
         self._looked_at = -inf
@@ -179,7 +181,7 @@ class Submitter:
             for future in queries:
                 message = f"{future.what}: no answer in time, safe to repeat; {self._connector.describe()}"
                 future.set_exception(QueryTimeoutError(message))
-            for released in self._session.drop_queries(CopycatFuture.done, now):
+            for released in self._session.drop_queries(CopycatFuture.done, self._now()):
                 self.resolve(released)
 
     def _overdue(self, futures: list[CopycatFuture[Any]], now: float) -> list[CopycatFuture[Any]]:
