@@ -1,8 +1,12 @@
 """A cluster in virtual time: what can be done to it, and that it is one."""
 
+import asyncio
+
 import pytest
 
 from copycat.collections import DistributedMap
+from copycat.coordination import DistributedLock
+from copycat.errors import LockLostError
 from copycat.testing.cluster import SimulatedCluster, simulate
 
 
@@ -46,3 +50,33 @@ def test_a_paused_leader_is_replaced_and_follows_when_it_wakes() -> None:
         await cluster.level()
 
     simulate(scenario, seed=3)
+
+
+def test_a_holder_whose_machine_slept_does_not_take_the_lock_for_its_own_when_it_wakes() -> None:
+    """The loop's time stands still while a machine sleeps; the session's must not (protocol §5.6)."""
+
+    async def scenario(cluster: SimulatedCluster) -> None:
+        first = await (await cluster.client("first", session_timeout=2.0)).create("lock", DistributedLock)
+        second = await (await cluster.client("second", session_timeout=2.0)).create("lock", DistributedLock)
+        told: list[str] = []
+
+        async def hold() -> None:
+            try:
+                async with first.hold() as held:
+                    cluster.isolate("first")  # or it would be told
+                    cluster.suspend("first", 10)
+                    await asyncio.sleep(0.001)  # and it sleeps
+                    told.append("lost" if held.lost else "held")
+                    await asyncio.sleep(60)
+            except LockLostError:
+                told.append("interrupted")
+
+        holding = cluster.run_on("first", hold())
+        await asyncio.sleep(0.1)
+        async with second.hold(timeout=8):
+            await asyncio.sleep(7)
+        await holding
+        assert told == ["lost", "interrupted"]
+        assert cluster.loop.now < 15
+
+    simulate(scenario, seed=9)

@@ -66,4 +66,5 @@ class SimulatedClock:
 
     def when(self, monotonic: float) -> float:
         """The loop's time at which this clock will show `monotonic`, if it goes on as it does now."""
-        return self._time() + (monotonic - self.monotonic() + self._busy) / self._rate
+        # A nanosecond more than rounding takes away, or a timer would come too early to find that its time has come.
+        return self._time() + (monotonic - self.monotonic() + self._busy) / self._rate + 1e-9

@@ -152,7 +152,7 @@ class SimulatedCluster:
     def _fatal(self, node: Node, error: BaseException) -> None:
         """A server cannot go on. A failed disk ends the process, as it must; anything else is a fault of ours."""
         self.trace.record(self.loop.now, "fatal", node.name, type(error).__name__)
-        if isinstance(error, OSError) or node.is_lost:
+        if isinstance(error, OSError) or isinstance(error.__cause__, OSError) or node.is_lost:
             self.faults["process ended by itself"] += 1
             node.kill(self.streams["crash"], power=False)
         else:
@@ -163,7 +163,8 @@ class SimulatedCluster:
             error = context.get("exception")
             self.problems.append(f"at {self.loop.now:.3f} s: {context.get('message')}: {error!r}")
 
-    def _note(self, what: str, *facts: object) -> None:
+    def note(self, what: str, *facts: object) -> None:
+        """A fault begins: count it, and make it part of the trace."""
         self.faults[what] += 1
         self.trace.record(self.loop.now, what, *facts)
         _log.info("%.3f s: %s %s", self.loop.now, what, " ".join(map(str, facts)))
@@ -176,7 +177,9 @@ class SimulatedCluster:
         if name in self.hosts or name in self.nodes:
             raise ConfigurationError(f"there is a host {name} already")
         host = self.hosts[name] = Host(self.loop, name)
-        options = {"transport": self.network.transport(host), "random": self.streams[f"client {name}"], **options}
+        options.setdefault("transport", self.network.transport(host))
+        options.setdefault("random", self.streams[f"client {name}"])
+        options.setdefault("clock", host.clock)
         client = self.clients[name] = host.call(lambda: CopycatClient(self.members, **options))
         return await host.start(client.open(), name=f"{name}-open")
 
@@ -260,17 +263,17 @@ class SimulatedCluster:
         for name in names:
             if name in self.hosts:
                 host = self.hosts[name]
-                self._note("client killed", name)
+                self.note("client killed", name)
                 host.kill()
                 self.network.went_down(host, dark=power)
             elif self.nodes[name].is_up:
-                self._note("power lost" if power else "process killed", name)
+                self.note("power lost" if power else "process killed", name)
                 self.nodes[name].kill(self.streams["crash"], power=power)
 
     def pause(self, *names: str) -> None:
         """Let nothing run on these hosts until `resume`; time goes on there. As SIGSTOP does."""
         for name in names:
-            self._note("process paused", name)
+            self.note("process paused", name)
             self._host(name).pause()
 
     def resume(self, *names: str) -> None:
@@ -281,17 +284,17 @@ class SimulatedCluster:
 
     def suspend(self, name: str, seconds: float) -> None:
         """Put a machine to sleep, as virtual machines are: its timers stand still, and it wakes to a later time."""
-        self._note("machine suspended", name)
+        self.note("machine suspended", name)
         self._host(name).suspend(seconds)
 
     def skew(self, name: str, *, jump: float = 0.0, rate: float | None = None) -> None:
         """Set a wall clock forward by `jump` seconds, or back; let all clocks there run at `rate` from now on."""
         clock = self.nodes[name].clock if name in self.nodes else self.hosts[name].clock
         if jump:
-            self._note("wall clock jumped", name, jump)
+            self.note("wall clock jumped", name, jump)
             clock.jump(jump)
         if rate is not None:
-            self._note("clock drifts", name, rate)
+            self.note("clock drifts", name, rate)
             clock.set_rate(rate)
 
     def partition(self, *groups: Iterable[str], one_way: bool = False) -> Callable[[], None]:
@@ -300,7 +303,7 @@ class SimulatedCluster:
         Returns what mends it; so does `heal`.
         """
         sides = [list(group) for group in groups]
-        self._note("one-way partition" if one_way else "partition", *map(tuple, sides))
+        self.note("one-way partition" if one_way else "partition", *map(tuple, sides))
         return self.network.separate(*sides, one_way=one_way)
 
     def isolate(self, name: str) -> Callable[[], None]:
@@ -310,7 +313,7 @@ class SimulatedCluster:
     def wipe(self, name: str) -> None:
         """Kill a member and lose its disk. Under its id it is never again let in."""
         self.crash(name)
-        self._note("disk wiped", name)
+        self.note("disk wiped", name)
         self.nodes[name].wipe()
 
     def heal(self) -> None:

@@ -163,8 +163,9 @@ class VirtualLoop(asyncio.BaseEventLoop):
             heapq.heappop(timers)
         if not timers:
             raise VirtualLoopError(f"nothing will ever happen: {self._who_waits()}")
-        self._now = max(self._now, timers[0][0])
-        self._still = 0
+        if timers[0][0] > self._now:
+            self._now = timers[0][0]
+            self._still = 0
         while timers and timers[0][0] <= self._now:
             _, _, handle, host = heapq.heappop(timers)
             self._queue.append((handle, host))
@@ -243,7 +244,8 @@ class Host:
         self.context.run(_HOST.set, self)
         self.free_at = 0.0  # by true time: when the call that blocks it will have returned
         self._state = _State.RUNNING
-        self._pauses = 0
+        self._pauses = 0  # by `pause`
+        self._stops = 0  # for any reason, those included
         self._held: list[asyncio.Handle] = []
         self._asleep: list[tuple[float, asyncio.TimerHandle]] = []
         self._tasks: dict[asyncio.Task[Any], None] = {}
@@ -262,7 +264,8 @@ class Host:
 
     @property
     def is_paused(self) -> bool:
-        return self._state is _State.PAUSED
+        """Whether `resume` is to be called."""
+        return self._pauses > 0
 
     @property
     def is_dead(self) -> bool:
@@ -296,13 +299,22 @@ class Host:
     def pause(self) -> None:
         """Run nothing until `resume`, which is to be called as often. Time goes on: what falls due, waits."""
         self._pauses += 1
+        self._stand()
+
+    def resume(self) -> None:
+        """Undo one `pause`, if there was one: go on where it was."""
+        if self._pauses:
+            self._pauses -= 1
+            self._go_on()
+
+    def _stand(self) -> None:
+        self._stops += 1
         if self._state is _State.RUNNING:
             self._state = _State.PAUSED
 
-    def resume(self) -> None:
-        """Go on where it was."""
-        self._pauses = max(0, self._pauses - 1)
-        if self._pauses == 0 and self._state is _State.PAUSED:
+    def _go_on(self) -> None:
+        self._stops -= 1
+        if self._stops == 0 and self._state is _State.PAUSED:
             self._state = _State.RUNNING
             self._release()
 
@@ -312,7 +324,7 @@ class Host:
             return
         self.clock.be_busy(seconds)
         if self.free_at <= self.loop.now:
-            self.pause()
+            self._stand()
             self.free_at = self.loop.now
             self.loop.call_at_true(self.free_at + seconds, self._unblock)
         self.free_at += seconds
@@ -322,13 +334,13 @@ class Host:
             self.loop.call_at_true(self.free_at, self._unblock)
             return
         self.clock.caught_up()
-        self.resume()
+        self._go_on()
 
     def suspend(self, seconds: float) -> None:
         """Fall asleep for so long, as a laptop does: its monotonic clock and its timers stand still meanwhile."""
         if self.is_dead:
             return
-        self.pause()
+        self._stand()
         self._asleep += self.loop.take_timers(self)
         self.loop.call_at_true(self.loop.now + seconds, self._wake, seconds)
 
@@ -338,7 +350,7 @@ class Host:
         if not self.is_dead:
             for when, handle in asleep:
                 self.loop._push(when + seconds, handle, self)
-        self.resume()
+        self._go_on()
 
     def kill(self) -> None:
         """End it as `kill -9` does: nothing that is under way here goes on, and no `finally` runs."""

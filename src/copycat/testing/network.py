@@ -241,22 +241,38 @@ class SimulatedNetwork:
             self._arrive_at(wire.arrival, link, number, wire, callback, arguments)
 
     def _arrive_at(self, when: float, link: Link, number: int, wire: "Wire", *what: Any) -> None:
-        self.loop.call_at_true(when, self._arrive, link, number, wire, *what, on=wire.other.host)
+        self.loop.call_at_true(when, self._arrive, link, number, wire, *what)
 
     def _arrive(
         self, link: Link, number: int, wire: "Wire", callback: Callable[..., object], arguments: tuple[object, ...]
     ) -> None:
+        """It has come to the host, if nothing came between."""
         if link.blocks:  # since it was sent
             link.held.append((number, wire, callback, arguments))
-            return
+        elif wire.other.is_gone:
+            if link.target not in self._dark:
+                self._reset(wire)
+        else:
+            self.loop.call_soon(
+                self._hand_over, link, wire, callback, arguments, context=wire.other.host.context.copy()
+            )
+
+    def _hand_over(
+        self, link: Link, wire: "Wire", callback: Callable[..., object], arguments: tuple[object, ...]
+    ) -> None:
+        """The host runs, and takes it."""
         data = arguments[0] if arguments and isinstance(arguments[0], bytes) else None
         if data is not None and wire.other.is_over:
-            # As its system would answer, for whom the connection is unknown.
-            self.carry(wire.other, wire._on_end, ConnectionResetError("the other end is gone"))
+            self._reset(wire)
             return
         if data is not None:
             self.on_delivery(link.source, link.target, wire.number, data)
         callback(*arguments)
+
+    def _reset(self, wire: "Wire") -> None:
+        """The other end knows nothing of this connection, and its system says so."""
+        if not wire.is_over:
+            self.carry(wire.other, wire._on_end, ConnectionResetError("the other end is gone"))
 
     def _break(self, link: Link, number: int, wire: "Wire", data: bytes) -> None:
         """The connection breaks while these bytes are under way."""

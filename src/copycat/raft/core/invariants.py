@@ -86,16 +86,19 @@ class ClusterWatch:
     leaders: dict[int, str] = field(default_factory=dict)
     votes: dict[tuple[str, int], str] = field(default_factory=dict)
     committed: dict[int, tuple[int, int]] = field(default_factory=dict)  # end of a block -> (term, chain)
+    ends: list[int] = field(default_factory=list)  # the keys of `committed`, in order of discovery
+    looked_at: tuple[int, int] = (
+        0,
+        0,
+    )  # the latest term with a leader, and how many of `ends` its log was seen to hold
 
     def check(self, raft: Raft, effects: Iterable[Effect]) -> None:
         """1: one leader a term; 2: one vote a term; 4, 5, 6: what is committed stands in each later leader's log."""
         if isinstance(raft.role, Leader):
             known = self.leaders.setdefault(raft.term, raft.member_id)
             check(known == raft.member_id, "1: two leaders in a term", raft.term, known, raft.member_id)
-            if raft.term == max(self.leaders):
-                for index, (term, chain) in self.committed.items():
-                    check(raft.log.term_at(index) == term, "5: a leader lacks a committed entry", index)
-                    check(raft.log.chain_at(index) == chain, "4: a leader holds another entry", index)
+            if raft.term >= self.looked_at[0]:
+                self._check_completeness(raft, self.looked_at[1] if raft.term == self.looked_at[0] else 0)
         for effect in effects:
             if isinstance(effect, Send) and isinstance(effect.message, VoteResponse) and effect.message.granted:
                 known = self.votes.setdefault((raft.member_id, effect.message.term), effect.member)
@@ -103,5 +106,15 @@ class ClusterWatch:
         # Also of an index long known: that its second holder has the same there is the point.
         end = raft.log.boundary_at_or_below(raft.commit_index)
         position = (raft.log.term_at(end) or 0, raft.log.chain_at(end) or 0)
+        if end not in self.committed:
+            self.ends.append(end)
         known_position = self.committed.setdefault(end, position)
         check(known_position == position, "6: two members committed different entries", end)
+
+    def _check_completeness(self, raft: Raft, since: int) -> None:
+        """A leader's log only grows: what it was seen to hold it holds."""
+        for index in self.ends[since:]:
+            term, chain = self.committed[index]
+            check(raft.log.term_at(index) == term, "5: a leader lacks a committed entry", index)
+            check(raft.log.chain_at(index) == chain, "4: a leader holds another entry", index)
+        self.looked_at = (raft.term, len(self.ends))

@@ -1,0 +1,188 @@
+"""Swarm testing: each seed draws a cluster of its own, a workload and a mix of faults, and is judged in the end.
+
+First the faults: whatever happens, nothing acknowledged is lost, nothing happens twice, and no invariant breaks. Then
+everything is mended, and the cluster has to be as good as new within a bound: a leader, every pending call ended, all
+members in one state.
+
+    report = run_seed(7)
+    assert not report.problems, report
+
+Source: reliability §3 "Simulator".
+"""
+
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from random import Random
+from typing import Any
+
+from copycat.errors import CopycatError
+from copycat.raft.core.config import RaftConfig
+from copycat.testing.cluster import SimulatedCluster, SimulationError, simulate
+from copycat.testing.nemesis import FAULTS, Nemesis
+from copycat.testing.network import LinkRule
+from copycat.testing.workload import Ledger, LedgerMachine, Workload
+
+SECONDS = 60.0
+"""How long faults go on."""
+LIVENESS_SECONDS = 60.0
+"""Within this, once nothing hinders it, the cluster must be as good as new."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What a seed draws. Times in seconds; `faults` are keys of `nemesis.FAULTS`."""
+
+    members: int
+    clients: int
+    election_timeout_ms: int
+    heartbeat_ms: int
+    lease_ms: int
+    latency: tuple[float, float]
+    session_timeout: float
+    pace: float
+    fault_pause: float
+    fault_length: float
+    faults: tuple[str, ...]
+
+    @classmethod
+    def draw(cls, chooser: Random) -> "Settings":
+        """Settings as the chooser likes."""
+        election = chooser.choice((200, 300, 500, 1000))
+        return cls(
+            members=chooser.choice((1, 2, 3, 3, 3, 4, 5, 5)),
+            clients=chooser.randint(2, 4),
+            election_timeout_ms=election,
+            heartbeat_ms=election // chooser.choice((5, 8, 10)),
+            lease_ms=round(election * chooser.choice((0.5, 0.7, 0.9))),
+            latency=chooser.choice(((0.0001, 0.001), (0.0005, 0.005), (0.002, 0.03))),
+            session_timeout=chooser.choice((1.0, 2.0, 5.0)),
+            pace=chooser.choice((0.1, 0.3, 0.6)),
+            fault_pause=chooser.choice((0.5, 1.5, 4.0)),
+            fault_length=chooser.choice((1.0, 4.0, 10.0)),
+            faults=tuple(name for name in FAULTS if chooser.random() < 0.5),
+        )
+
+
+@dataclass(slots=True, kw_only=True)
+class Report:
+    """What became of a seed. `problems` are what must not be; empty: all is well.
+
+    seconds: simulated. events: deliveries, jobs of disks and faults, of which `trace` is the hash. elections: terms
+    that had a leader. faults: by kind, what was done and what came of it.
+    """
+
+    seed: int
+    settings: Settings
+    problems: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+    events: int = 0
+    steps: int = 0
+    elections: int = 0
+    invoked: int = 0
+    ok: int = 0
+    fail: int = 0
+    unknown: int = 0
+    lock_grants: int = 0
+    states_compared: int = 0
+    faults: Counter[str] = field(default_factory=Counter)
+    trace: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same as plain values."""
+        return {**asdict(self), "faults": dict(sorted(self.faults.items()))}
+
+
+def run_seed(seed: int, *, seconds: float = SECONDS) -> Report:
+    """Simulate what this seed draws, with faults for so long. Always returns: what went wrong is in the report."""
+    chooser = Random(f"{seed}/settings")
+    report = Report(seed=seed, settings=Settings.draw(chooser))
+    settings = report.settings
+
+    async def scenario(cluster: SimulatedCluster) -> None:
+        workload = Workload(cluster, pace=settings.pace)
+        try:
+            await _run(cluster, workload, settings, report, seconds)
+        except SimulationError as error:
+            report.problems.append(str(error))
+        finally:
+            _gather(cluster, workload, report)
+
+    try:
+        simulate(
+            scenario,
+            settings.members,
+            seed=seed,
+            resources=[LedgerMachine],
+            config=RaftConfig(
+                election_timeout_ms=settings.election_timeout_ms,
+                heartbeat_ms=settings.heartbeat_ms,
+                lease_ms=settings.lease_ms,
+            ),
+            rule=LinkRule(latency=settings.latency),
+        )
+    except Exception as error:
+        if not report.problems:
+            report.problems.append(f"{type(error).__name__}: {error}")
+    return report
+
+
+def _gather(cluster: SimulatedCluster, workload: Workload, report: Report) -> None:
+    known = "; ".join(report.problems)
+    report.problems += [problem for problem in cluster.problems if problem not in known]
+    report.seconds = cluster.loop.now
+    report.events, report.trace = cluster.trace.events, cluster.trace.digest
+    report.steps = cluster.invariants.steps
+    report.elections = len(cluster.invariants.leaders)
+    report.states_compared = cluster.invariants.states_compared
+    report.faults = Counter(cluster.faults)
+    report.invoked, report.ok = workload.counts["invoked"], workload.counts["ok"]
+    report.fail, report.unknown = workload.counts["fail"], workload.counts["unknown"]
+    report.lock_grants = workload.store.grants
+
+
+async def _run(
+    cluster: SimulatedCluster, workload: Workload, settings: Settings, report: Report, seconds: float
+) -> None:
+    for number in range(settings.clients):
+        await workload.begin(f"client-{number + 1}", session_timeout=settings.session_timeout)
+    nemesis = Nemesis(
+        cluster,
+        cluster.streams["faults"],
+        list(settings.faults),
+        pause=settings.fault_pause,
+        length=settings.fault_length,
+    )
+    faults = cluster.loop.create_task(nemesis.run(), name="nemesis")
+    try:
+        end = cluster.loop.now + seconds
+        await cluster.until(lambda: cluster.loop.now >= end, 2 * seconds, "the end of the faults")
+    finally:
+        nemesis.stop()
+        faults.cancel()
+    await _recover(cluster, workload)
+    workload.is_over = True
+    await cluster.until(lambda: not workload.living, LIVENESS_SECONDS, "pending calls to end")
+    entries = await _read_all(cluster)
+    await cluster.level()
+    report.problems += workload.verdicts(entries)
+
+
+async def _recover(cluster: SimulatedCluster, workload: Workload) -> None:
+    """34: nothing hinders it any more, so the cluster makes progress."""
+    cluster.heal()
+    for name, node in cluster.nodes.items():
+        if not node.is_lost:
+            cluster.start(name)
+    await cluster.elected(LIVENESS_SECONDS)
+    before = workload.counts["ok"]
+    await cluster.until(lambda: workload.counts["ok"] > before + 20, LIVENESS_SECONDS, "calls to be answered")
+
+
+async def _read_all(cluster: SimulatedCluster) -> list[str]:
+    """The ledger, as a client that knows nothing reads it."""
+    client = await cluster.client("judge")
+    try:
+        ledger = await client.create("ledger", Ledger)
+        return await ledger.read()
+    except CopycatError as error:
+        raise SimulationError(f"the ledger cannot be read in the end: {error}") from error
