@@ -29,7 +29,7 @@ from tests.raft.server.cluster import Cluster
 
 R = TypeVar("R", bound=Resource)
 
-CLIENTS = 4
+CLIENTS = 3
 KEYS = ("x", "y", "z")
 FAULTS = ("stop the leader", "cut off the leader", "cut off a follower", "cut off the leader from clients")
 CALLS_BETWEEN = 60  # answered, from one fault to the next
@@ -136,7 +136,7 @@ class MapUser:
     async def act(self) -> None:
         key, value = self._chooser.choice(KEYS), self._chooser.getrandbits(32)
         record, users, old = self._caller.record, self._users, self._seen.get(key, 0)
-        match self._chooser.randrange(4):
+        match self._chooser.randrange(3):
             case 0:
                 await record("put", partial(users.put, key, value), key=key, value=value)
             case 1:
@@ -146,13 +146,22 @@ class MapUser:
                 self._seen[key] = 0 if seen is None else seen
 
 
+async def read_map(caller: Caller, users: DistributedMap[str, int], chooser: random.Random) -> None:
+    key = chooser.choice(KEYS)
+    await caller.record("get", partial(users.get, key), key=key)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 async def test_a_map_is_linearizable_while_leaders_stop_and_links_are_cut(seed: int) -> None:
     async with new_cluster() as cluster:
         scene = Scene(cluster, seed)
         users = [await scene.handle(DistributedMap[str, int]) for _ in range(CLIENTS)]
-        await scene.play(*(MapUser(scene.recorder.caller(), each, scene.chooser).act for each in users))
+        readers = [await scene.handle(DistributedMap[str, int], to=[name]) for name in cluster.members]
+        await scene.play(
+            *(MapUser(scene.recorder.caller(), each, scene.chooser).act for each in users),
+            *(partial(read_map, scene.recorder.caller(), each, scene.chooser) for each in readers),
+        )
 
     history = scene.recorder.history
     verdict = check(history, MapModel())
