@@ -24,9 +24,14 @@ from operator import eq
 from typing import Any, Final
 from uuid import UUID
 
+import msgspec
+
 from copycat.errors import DecodeError
 
 TUPLE, SET, FROZENSET, DECIMAL, BIG_INT, UUID_BYTES, DATETIME, DATE, TIME, TIMEDELTA, REGISTERED = range(1, 12)
+UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What decoding strange bytes may raise: text that is not UTF-8 and deep nesting have errors of their own."""
+
 INT_MIN, INT_MAX = -(2**63), 2**64 - 1
 
 SIMPLE: Final = frozenset({str, bytes, int, bool, float})  # one MessagePack item each, told apart by it

@@ -214,6 +214,12 @@ def test_a_result_that_cannot_be_encoded_is_a_failure_in_its_place(replica: Repl
         (encode_operations([[0, 0, 999], [0, 0, GET]]), "UnknownOperation"),
         (encode_operations([[8, 0, ADD, 1], [8, 0, ADD, 1]]), "UnknownResourceError"),
         (encode_operations([[0, 0, ADD], [0, 0, ADD, 1, 2]]), "TypeError"),
+        (b"\x92" + b"\x94\x00\x00\x01\xa1\xff" * 2, "ProtocolError"),  # a text that is not UTF-8
+        (b"\x92" + (b"\x94\x00\x00\x01" + b"\x91" * 64 + b"\xc0") * 2, "TypeError"),
+        (b"\x92" + (b"\x94\x00\x00\x01" + b"\x91" * 65 + b"\xc0") * 2, "ProtocolError"),  # by a number of our own,
+        (b"\x92" + (b"\x94\x00\x00\x01" + b"\x81" + b"\x91" * 64 + b"\xc0\xc0") * 2, "ProtocolError"),  # not where C gives up
+        (b"\x92" + (b"\x94\x00\x00\x01" + b"\x81\xa0" * 65 + b"\xc0") * 2, "ProtocolError"),
+        (b"\x92" + (b"\x94\x00\x00\x01" + b"\x91" * 9999 + b"\xc0") * 2, "ProtocolError"),
     ],
 )
 def test_whatever_a_blob_holds_apply_is_total_and_the_sequence_advances(
@@ -386,7 +392,7 @@ def test_a_replica_of_one_machine_creates_nothing(replica: Replica) -> None:
 def test_types_are_packed_and_read_back() -> None:
     types = [("copycat.map", 1), ("ü", 65535)]
     assert unpack_types(pack_types(types)) == types
-    for bad in (pack_types(types)[:-1] + b"\xff", b"\x01"):
+    for bad in (pack_types(types)[:-1] + b"\xff", pack_types(types)[:-2], b"\x01"):
         with pytest.raises(ProtocolError):
             unpack_types(bad)
 

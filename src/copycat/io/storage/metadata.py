@@ -14,6 +14,7 @@ from typing import Protocol
 import msgspec
 
 from copycat.errors import CorruptionError, ForeignDirectoryError, LogError, check
+from copycat.io.msgpack import UNREADABLE
 from copycat.io.storage.disk import Disk
 
 MAGIC = b"COPYCATM"
@@ -169,5 +170,5 @@ def _decode(data: bytes, path: str) -> Metadata | None:
         )
     try:
         return msgspec.msgpack.decode(data[_HEADER.size : end], type=Metadata)
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return None

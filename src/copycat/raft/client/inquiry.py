@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 
 from copycat.errors import ConnectError, ProtocolError, QueryTimeoutError
+from copycat.io.msgpack import UNREADABLE
 from copycat.io.transport.transport import Connection, DialError, Transport
 from copycat.raft.client.connector import HELLO
 from copycat.raft.protocol.wire import HEADER_STATUS, Tag
@@ -46,5 +47,5 @@ async def ask_status(transport: Transport, address: Address, timeout: float) -> 
         if isinstance(error, DialError):
             raise
         raise QueryTimeoutError(f"{address}: no answer within {timeout:g} s") from None
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         raise ProtocolError(f"{address}: its status cannot be read: {error}") from None

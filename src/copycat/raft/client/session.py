@@ -22,6 +22,7 @@ from random import Random
 import msgspec
 
 from copycat.errors import ProtocolError
+from copycat.io.msgpack import UNREADABLE
 from copycat.raft.client.encoding import BATCH_COUNT_FIRST, count_that_fits, join_operations, next_count_max
 from copycat.raft.client.events import EventInbox
 from copycat.raft.client.keep_alive import KeepAlive
@@ -260,7 +261,7 @@ class ClientSession:
     def _on_leader(self, frame: bytes, now: float) -> list[Outcome]:
         try:
             notice = _decode_notice(frame[1:])
-        except msgspec.MsgspecError as error:
+        except UNREADABLE as error:
             raise ProtocolError(f"a notice of the leader cannot be read: {error}") from None
         is_news = (notice.term, notice.leader) != (self.notice.term, self.notice.leader)
         self.notice = notice

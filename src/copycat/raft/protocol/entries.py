@@ -73,6 +73,8 @@ def unpack_types(blob: bytes) -> list[tuple[str, int]]:
         while at < len(blob):
             version, length = TYPE.unpack_from(blob, at)
             at += TYPE.size + length
+            if at > len(blob):
+                raise ProtocolError(f"a name of {length} bytes reaches beyond a set of types")
             types.append((blob[at - length : at].decode(), version))
     except (StructError, UnicodeDecodeError) as error:
         raise ProtocolError(f"a set of types cannot be read: {error}") from None

@@ -6,6 +6,7 @@ Source: protocol §2.5, §10.7.
 import msgspec
 
 from copycat.errors import HandshakeError, ProtocolError
+from copycat.io.msgpack import UNREADABLE
 
 PROTOCOL_VERSIONS = (1, 1)  # lowest and highest this code speaks
 
@@ -44,7 +45,7 @@ def decode_hello(data: bytes) -> Hello:
     """Read a hello. Raises ProtocolError when the bytes are not one."""
     try:
         return _decode(data)
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         raise ProtocolError(f"the handshake cannot be read: {error}") from None
 
 

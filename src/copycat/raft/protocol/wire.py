@@ -20,6 +20,7 @@ from typing import Any, Protocol, get_type_hints
 import msgspec
 
 from copycat.errors import ProtocolError
+from copycat.io.msgpack import FLAT, UNREADABLE
 from copycat.raft.protocol.messages import (
     Append,
     AppendResponse,
@@ -125,6 +126,12 @@ def join_array(items: list[bytes]) -> bytes:
 
 # -- batches of operations and of results ------------------------------------------------------------------------------
 
+DEPTH_MAX = 64
+"""How deep the arguments of an operation may be nested. A number of our own: where an interpreter gives up depends on
+its version and on its stack, and replicas must agree on what is a batch."""
+
+_TOO_DEEP = f"a batch holds an operation whose arguments are nested deeper than {DEPTH_MAX}"
+
 ERROR_EXTENSION = 1  # in results: an operation raised; the data is msgpack [kind, message]
 
 
@@ -147,11 +154,28 @@ encode_operations: Callable[[list[Any]], bytes] = encode_msgpack
 
 
 def decode_operations(blob: bytes) -> list[list[Any]]:
-    """The operations of a batch: one decode call for all. Raises ProtocolError."""
+    """The operations of a batch: one decode call for all. Raises ProtocolError, on every replica alike."""
     try:
-        return _decode_operations(blob)
-    except (msgspec.MsgspecError, RecursionError) as error:
+        operations = _decode_operations(blob)
+    except RecursionError:
+        raise ProtocolError(_TOO_DEEP) from None
+    except UNREADABLE as error:
         raise ProtocolError(f"a batch of operations cannot be read: {error}") from None
+    for operation in operations:
+        if not FLAT.issuperset(map(type, operation)) and _is_deeper(operation, DEPTH_MAX):
+            raise ProtocolError(_TOO_DEEP)
+    return operations
+
+
+def _is_deeper(values: list[Any], levels: int) -> bool:
+    """Whether arrays and maps within `values` are nested deeper than `levels`."""
+    for _ in range(levels + 1):
+        nested: list[Any] = [each for each in values if type(each) in (list, tuple, dict)]
+        if not nested:
+            return False
+        values = [member for each in nested for member in each]  # the keys of a map, which may be arrays
+        values += [member for each in nested if type(each) is dict for member in each.values()]
+    return True
 
 
 def encode_results(results: list[Any]) -> bytes:
@@ -174,7 +198,7 @@ def decode_results(data: bytes) -> list[Any]:
     """The results of a batch, Failures among them. Raises ProtocolError."""
     try:
         return _result_decoder.decode(data)
-    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+    except (*UNREADABLE, ValueError) as error:
         raise ProtocolError(f"a batch of results cannot be read: {error}") from None
 
 
@@ -198,7 +222,7 @@ def decode_events(frame: bytes) -> list[list[Any]]:
     """The batches of an EVENTS frame: [index, [target, instance, event id, *arguments], ...]. Raises ProtocolError."""
     try:
         batches = _decode_operations(frame[HEADER_EVENTS.size :])
-    except (msgspec.MsgspecError, RecursionError) as error:
+    except UNREADABLE as error:
         raise ProtocolError(f"events cannot be read: {error}") from None
     for batch in batches:
         if (
@@ -253,7 +277,7 @@ def decode_message(frame: bytes) -> Message:
     try:
         cls, names, decode = _DECODERS[frame[0]]
         values = decode(frame[1:])
-    except (KeyError, IndexError, msgspec.MsgspecError) as error:
+    except (KeyError, IndexError, *UNREADABLE) as error:
         raise ProtocolError(f"a consensus message cannot be read: {error}") from None
     message: Message = cls(**dict(zip(names, values, strict=True)))
     return message
@@ -268,6 +292,6 @@ def decode_append(frame: bytes) -> tuple[Append, bytes]:
             raise ProtocolError(f"an append names a head of {length} bytes, {len(frame)} came in all")
         _, names, decode = _DECODERS[Tag.APPEND]
         values = decode(frame[1 + APPEND_LENGTH.size : end])
-    except (struct.error, msgspec.MsgspecError) as error:
+    except (struct.error, *UNREADABLE) as error:
         raise ProtocolError(f"an append cannot be read: {error}") from None
     return Append(**dict(zip(names, values, strict=True))), frame[end:]
