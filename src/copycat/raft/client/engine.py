@@ -341,10 +341,8 @@ class ClientEngine:
     def _lose_patience(self) -> None:
         waited, self._patience = self._patience, min(2 * self._patience, PATIENCE_SECONDS_MAX)
         self._made_progress()
-        if self.session.is_ready:
-            self.connector.leave(f"no answer for {waited:g} s")
-        elif len(self.connector.addresses) > 1:
-            self.connector.leave(f"no leader for {waited:g} s")
+        # Also when there is no other server: this connection may be one that only this end believes in.
+        self.connector.leave(f"no {'answer' if self.session.is_ready else 'leader'} for {waited:g} s")
 
     def _update_state(self) -> None:
         if self._is_stopped or self._ended.done():
