@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from copycat.cli import bench, demo, server, status
+from copycat.cli import bench, demo, server, simulate, status
 from copycat.cli.cluster import free_ports
 
 ROOT = Path(__file__).parent.parent
@@ -30,7 +30,7 @@ PROGRAMS = [
     pytest.param(block, id=f"{name(page)}-{number}")
     for page in PAGES
     for number, block in enumerate(blocks(page), 1)
-    if "asyncio.run(" in block
+    if "asyncio.run(" in block or "simulate(" in block
 ]
 
 
@@ -105,7 +105,11 @@ def three_members() -> str:
     return ",".join(f"{member}=127.0.0.1:{port}" for member, port in zip("abc", free_ports(3), strict=True))
 
 
-@pytest.mark.parametrize("command", [server.COMMAND, status.COMMAND, demo.COMMAND, bench.COMMAND], ids=lambda c: c.name)
+@pytest.mark.parametrize(
+    "command",
+    [server.COMMAND, status.COMMAND, demo.COMMAND, bench.COMMAND, simulate.COMMAND],
+    ids=lambda command: command.name,
+)
 def test_the_reference_has_every_setting_of_a_command(command: object) -> None:
     text = (ROOT / "docs" / "reference" / "command-line.md").read_text(encoding="utf-8")
     settings = getattr(command, "settings", ())

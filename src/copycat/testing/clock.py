@@ -19,6 +19,7 @@ class SimulatedClock:
         self._since = time()  # when the rate was set,
         self._counted = 0.0  # and what had been counted by then, since the start of the host
         self._asleep = 0.0
+        self._shown_ms = 0  # or rounding would let it fall
         self._busy = 0.0  # what the call that runs now has taken, or will have taken when it returns
 
     @property
@@ -52,13 +53,18 @@ class SimulatedClock:
         """The loop's time has gone on by what the call took."""
         self._busy = 0.0
 
+    def restart(self) -> None:
+        """Whoever was busy is gone: the next who reads this clock sees it for the first time."""
+        self._busy, self._shown_ms = 0.0, 0
+
     def monotonic(self) -> float:
         """Seconds since the start of the simulation, as this host counts them; stands still while it sleeps."""
         return self._counted + (self._time() - self._since) * self._rate + self._busy
 
     def boottime_ms(self) -> int:
         """Milliseconds, the time asleep included."""
-        return int((self.monotonic() + self._asleep) * 1000)
+        self._shown_ms = max(self._shown_ms, int((self.monotonic() + self._asleep) * 1000))
+        return self._shown_ms
 
     def wall_ms(self) -> int:
         """Milliseconds since 1970, as this host believes."""

@@ -107,8 +107,7 @@ class SimulatedCluster:
 
     async def __aenter__(self) -> Self:
         self.loop.set_exception_handler(self._unhandled)
-        for name in self.nodes:
-            self.start(name)
+        self.start(*self.nodes)
         await self.elected()
         return self
 
@@ -245,17 +244,14 @@ class SimulatedCluster:
 
     # -- faults ------------------------------------------------------------------------------------------------------
 
-    def start(self, name: str) -> None:
-        """Start a member that does not run: for the first time, or again, with what is on its disk."""
-        node = self.nodes[name]
-        if node.is_up:
-            return
-        self._starts += 1
-        self.trace.record(self.loop.now, "start", name)
-        chooser = self.streams[f"member {name}, start {self._starts}"]
-        node.start(self.members, self._machines, self.config, self.invariants, chooser)
-
-    restart = start
+    def start(self, *names: str) -> None:
+        """Start members that do not run: for the first time, or again, with what is on their disks."""
+        for name in names:
+            if not self.nodes[name].is_up:
+                self._starts += 1
+                self.trace.record(self.loop.now, "start", name)
+                chooser = self.streams[f"member {name}, start {self._starts}"]
+                self.nodes[name].start(self.members, self._machines, self.config, self.invariants, chooser)
 
     def crash(self, *names: str, power: bool = False) -> None:
         """Kill these at once, members or clients, none when they are down. `power`: unsynced writes are lost, or not,

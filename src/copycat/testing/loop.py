@@ -61,6 +61,10 @@ class VirtualLoop(asyncio.BaseEventLoop):
         host = _HOST.get()
         return self._now if host is None else host.clock.monotonic()
 
+    def block(self, seconds: float) -> None:
+        """The callback that runs now takes that long, and everybody waits. Of one host alone: `Host.block`."""
+        self._now += seconds
+
     # -- what is to come ---------------------------------------------------------------------------------------------
 
     def call_soon(
@@ -144,11 +148,14 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self._timers.clear()
 
     def _run_once(self) -> None:
-        queue = self._queue
+        queue, timers = self._queue, self._timers
         if not queue:
             if self._is_stopping:
                 return
             self._let_time_pass()
+        while timers and timers[0][0] <= self._now:
+            _, _, timer, owner = heapq.heappop(timers)
+            queue.append((timer, owner))
         self._still += len(queue)
         if self._still > STILL_MAX:
             raise VirtualLoopError(f"{STILL_MAX} callbacks ran and no time passed: {queue[0][0]!r} is next")
@@ -166,9 +173,6 @@ class VirtualLoop(asyncio.BaseEventLoop):
         if timers[0][0] > self._now:
             self._now = timers[0][0]
             self._still = 0
-        while timers and timers[0][0] <= self._now:
-            _, _, handle, host = heapq.heappop(timers)
-            self._queue.append((handle, host))
 
     def _who_waits(self) -> str:
         waiting = sorted(
@@ -179,7 +183,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
     def take_timers(self, host: "Host") -> list[tuple[float, asyncio.TimerHandle]]:
         """The timers of one host, each with its time, in order; they are this loop's no longer."""
         taken = sorted(entry[:3] for entry in self._timers if entry[3] is host and not entry[2].cancelled())
-        self._timers = [entry for entry in self._timers if entry[3] is not host]
+        self._timers[:] = [entry for entry in self._timers if entry[3] is not host]
         heapq.heapify(self._timers)
         return [(when, handle) for when, _, handle in taken]
 
@@ -330,6 +334,8 @@ class Host:
         self.free_at += seconds
 
     def _unblock(self) -> None:
+        if self.is_dead:
+            return
         if self.loop.now < self.free_at:
             self.loop.call_at_true(self.free_at, self._unblock)
             return
@@ -345,17 +351,19 @@ class Host:
         self.loop.call_at_true(self.loop.now + seconds, self._wake, seconds)
 
     def _wake(self, seconds: float) -> None:
+        if self.is_dead:
+            return
         self.clock.slept(seconds)
         asleep, self._asleep = self._asleep, []
-        if not self.is_dead:
-            for when, handle in asleep:
-                self.loop._push(when + seconds, handle, self)
+        for when, handle in asleep:
+            self.loop._push(when + seconds, handle, self)
         self._go_on()
 
     def kill(self) -> None:
         """End it as `kill -9` does: nothing that is under way here goes on, and no `finally` runs."""
         if not self.is_dead:
             self._state = _State.DEAD
+            self.clock.restart()
             # Held on to, for what is collected runs its `finally` blocks whenever the collector likes.
             self._held += [handle for _, handle in (*self._asleep, *self.loop.take_timers(self))]
 

@@ -1,12 +1,8 @@
-"""Event loops in virtual time, and servers that a client reaches on one of them.
-
-Nobody waits: when nothing is ready, the clock of the loop jumps to the next timer.
-"""
+"""Servers that a client reaches on an event loop in virtual time."""
 
 import asyncio
 import functools
 import random
-import selectors
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
@@ -15,37 +11,13 @@ from copycat.raft.client.client import RaftClient
 from copycat.raft.client.states import ClientState
 from copycat.raft.protocol.handshake import Hello, encode_hello
 from copycat.raft.protocol.wire import HEADER_STATUS, Tag, encode_msgpack
+from copycat.testing.loop import VirtualLoop
 from copycat.util.address import Address
 from tests.raft.client.model import Model
 
 CLUSTER = b"c" * 16
 VIRTUAL_SECONDS_MAX = 1000.0
 """A test that takes longer waits for what never comes."""
-
-
-class _Clock(selectors.SelectSelector):
-    """Waits by moving the time."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.now = 0.0
-
-    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        events = super().select(0)
-        if not events:
-            self.now += max(0.0, timeout or 0.0)
-        return events
-
-
-class VirtualLoop(asyncio.SelectorEventLoop):
-    """An event loop whose seconds cost nothing."""
-
-    def __init__(self) -> None:
-        self._virtual_clock = _Clock()
-        super().__init__(self._virtual_clock)
-
-    def time(self) -> float:
-        return self._virtual_clock.now
 
 
 def virtual(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:

@@ -12,8 +12,9 @@ from copycat.raft.client.client import RaftClient
 from copycat.raft.client.keep_alive import LOST_SHARE
 from copycat.raft.client.states import ClientState, Loss, Recovery
 from copycat.raft.protocol.wire import Tag
+from copycat.testing.loop import VirtualLoop
 from tests.raft.client.frames import ended
-from tests.raft.client.loops import Cluster, VirtualLoop, now, reach, say, turn, virtual
+from tests.raft.client.loops import Cluster, now, reach, say, turn, virtual
 
 TIMEOUT = 3.0  # what the servers of this model grant
 
@@ -37,7 +38,7 @@ def jump(seconds: float) -> None:
     """The loop is blocked for so long."""
     loop = asyncio.get_running_loop()
     assert isinstance(loop, VirtualLoop)
-    loop._virtual_clock.now += seconds
+    loop.block(seconds)
 
 
 @virtual
