@@ -199,6 +199,18 @@ async def test_a_server_that_falls_silent_is_left_while_the_session_can_be_kept_
 
 
 @virtual
+async def test_a_server_that_keeps_the_session_alive_and_has_lost_its_commands_is_left() -> None:
+    async with Cluster("ab") as cluster:
+        client = await cluster.client()
+        lossy = cluster.host_of(client)
+        lossy.drop = lambda frame: frame[0] == Tag.RESULTS
+        started = now()
+        assert await say(client, "a")
+        assert cluster.host_of(client) is not lossy
+        assert now() - started < PATIENCE_SECONDS_MIN + 0.1
+
+
+@virtual
 async def test_a_server_that_answers_is_not_left_and_neither_is_one_that_owes_nothing() -> None:
     async with Cluster("ab") as cluster:
         cluster.model.timeout_ms = 60_000

@@ -218,11 +218,13 @@ class ClientEngine:
                 self._loop.call_soon(self._deliver, batches)
             case Kept():
                 pass
-        self._patience = self._patience_min
-        self._made_progress()
+        # A server that keeps the session alive and does not answer its commands may have lost them.
+        if not (isinstance(outcome, Kept) and self.session.is_owed_results):
+            self._patience = self._patience_min
+            self._made_progress()
         if self.session.id:
             self.connector.settle()
-            self._is_lost = self._is_lost and self.session.keep_alive.lost_at <= self._progress_at
+            self._is_lost = self._is_lost and self.session.keep_alive.lost_at <= self._now()
 
     def _on_session(self) -> None:
         self._is_lost = False

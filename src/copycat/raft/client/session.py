@@ -190,6 +190,11 @@ class ClientSession:
             or self.queries.are_waiting
         )
 
+    @property
+    def is_owed_results(self) -> bool:
+        """Whether a server owes the results of commands, and did not ask for patience."""
+        return bool(self._in_flight) and self._retry_at == inf
+
     def _fill_window(self, frames: list[bytes], now: float) -> None:
         while self._operations and self._in_flight_bytes < IN_FLIGHT_BYTES_MAX:
             room = min(self.ack + SESSION_WINDOW - self.last_sent, self._count_max)
