@@ -313,9 +313,31 @@ def test_the_news_that_an_older_term_is_durable_starts_no_requests_during_a_poll
 def test_an_election_not_decided_in_time_begins_with_another_poll_in_the_same_term() -> None:
     member = Member(term=2, size=3)
     member.campaign()
+    member.persist()
     effects = member.step(after=500)
     assert [message for _, message in messages(effects)] == [PollRequest(term=4, last_index=0, last_term=0)] * 2
     assert (member.raft.term, candidate_of(member).polling, candidate_of(member).granted) == (3, True, {"a"})
+
+
+def test_an_election_waits_for_a_slow_disk_and_gives_the_others_their_time_afterwards() -> None:
+    member = Member(term=2, size=3)
+    member.campaign()
+    for _ in range(5):
+        assert member.step(after=1000) == []
+    member.random = 0.2
+    effects = member.persist()
+    assert [name for name, _ in messages(effects)] == ["b", "c"]
+    assert (member.raft.term, member.raft.deadline_ms) == (3, member.now + 600)
+    assert roles(member.hear("b", VoteResponse(term=3, granted=True))) == [("leader", 3, "a")]
+
+
+def test_a_single_member_leads_although_its_disk_is_slower_than_its_timeout() -> None:
+    member = Member(size=1)
+    effects = member.step()
+    for _ in range(5):
+        effects += member.step(after=1000)
+    assert [effect for effect in effects if isinstance(effect, Persist)] == [Persist(1, "a")]
+    assert roles(member.persist()) == [("leader", 1, "a")]
 
 
 def test_a_candidate_follows_whoever_leads_its_term_and_answers() -> None:

@@ -48,14 +48,22 @@ def elect(raft: Raft) -> None:
 
 
 def on_deadline(raft: Raft, role: Candidate) -> None:
-    """Not decided in time: poll again, so that a member nobody can hear does not raise terms."""
-    poll(raft)
+    """Not decided in time: poll again, so that a member nobody can hear does not raise terms.
+
+    An election waits for this member's own disk as long as that takes: another would wait behind it, and the next
+    behind that, so that a disk slower than the timeout would let nobody lead.
+    """
+    if not role.polling and (raft.persisted_term, raft.persisted_vote) != (raft.term, raft.vote):
+        role.deadline_ms = raft.now + raft.election_timeout()
+    else:
+        poll(raft)
 
 
 def on_persisted(raft: Raft, role: Candidate) -> None:
     """The candidate's own vote is durable: it counts, and the others may be asked."""
     if role.polling or raft.persisted_vote != raft.member_id:
         return
+    role.deadline_ms = raft.now + raft.election_timeout()  # for the others to answer, however long this has taken
     role.granted.add(raft.member_id)
     request = VoteRequest(term=raft.term, last_index=raft.log.last_index, last_term=raft.log.last_term)
     for member in raft.others:
