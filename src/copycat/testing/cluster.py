@@ -124,16 +124,21 @@ class SimulatedCluster:
             return
         self.heal()
         self.trace.record(self.loop.now, "close")
+        if not self.loop.has_failed:
+            await self._close_the_living()
+        self._is_closing = True  # what comes now is of no importance
+        hosts = [host for node in self.nodes.values() for host, _ in node.past]
+        hosts += [node.host for node in self.nodes.values() if node.host is not None]
+        for host in (*hosts, *self.hosts.values()):
+            await host.bury()
+
+    async def _close_the_living(self) -> None:
         for name, client in self.clients.items():
             if not self.hosts[name].is_dead:
                 await self.hosts[name].start(client.close(), name=f"{name}-close")
         for node in self.nodes.values():
             if node.server is not None and node.host is not None:
                 await node.host.start(node.server.close(), name=f"{node.name}-close")
-        self._is_closing = True  # what comes now is of no importance
-        hosts = [host for node in self.nodes.values() for host, _ in node.past]
-        for host in (*hosts, *self.hosts.values()):
-            await host.bury()
 
     def check(self) -> None:
         """Raise SimulationError if anything went wrong by now that must not."""

@@ -24,7 +24,7 @@ from copycat.testing.clock import SimulatedClock
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
-STILL_MAX = 1_000_000
+STILL_MAX = 200_000
 """How many callbacks may run without time going on: more, and they never stop."""
 
 _HOST: "ContextVar[Host | None]" = ContextVar("copycat_simulated_host", default=None)
@@ -50,6 +50,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self._still = 0
         self._is_stopping = False
         self._thread = threading.get_ident()
+        self.has_failed = False  # by an endless wait or an endless loop: there is no use in waiting for anything
 
     @property
     def now(self) -> float:
@@ -158,7 +159,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
             queue.append((timer, owner))
         self._still += len(queue)
         if self._still > STILL_MAX:
-            raise VirtualLoopError(f"{STILL_MAX} callbacks ran and no time passed: {queue[0][0]!r} is next")
+            self._fail(f"{STILL_MAX} callbacks ran and no time passed: {queue[0][0]!r} is next")
         for _ in range(len(queue)):
             handle, host = queue.popleft()
             if not handle.cancelled() and (host is None or host.lets(handle)):
@@ -169,10 +170,15 @@ class VirtualLoop(asyncio.BaseEventLoop):
         while timers and timers[0][2].cancelled():
             heapq.heappop(timers)
         if not timers:
-            raise VirtualLoopError(f"nothing will ever happen: {self._who_waits()}")
+            self._fail(f"nothing will ever happen: {self._who_waits()}")
         if timers[0][0] > self._now:
             self._now = timers[0][0]
             self._still = 0
+
+    def _fail(self, why: str) -> NoReturn:
+        """Stop here. What is cancelled after this has as much time as before to come to an end."""
+        self.has_failed, self._still = True, 0
+        raise VirtualLoopError(why)
 
     def _who_waits(self) -> str:
         waiting = sorted(

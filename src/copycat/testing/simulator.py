@@ -163,6 +163,7 @@ async def _run(
     workload.is_over = True
     await cluster.until(lambda: not workload.living, LIVENESS_SECONDS, "pending calls to end")
     entries = await _read_all(cluster)
+    await cluster.until(lambda: workload.has_heard_all(len(entries)), LIVENESS_SECONDS, "all events to be heard")
     await cluster.level()
     report.problems += workload.verdicts(entries)
 

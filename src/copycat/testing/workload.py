@@ -68,6 +68,7 @@ class Ledger(Resource, machine=LedgerMachine):
     def __init__(self, context: ResourceContext) -> None:
         super().__init__(context)
         self.heard: list[list[tuple[int, str]]] = []
+        self.heard_from = 0  # how many entries there were when it began to listen
         self.on_event(ENTRY, lambda _index, position, token: self.heard[-1].append((position, token)))
 
     def append(self, token: str) -> Future[int]:
@@ -81,7 +82,7 @@ class Ledger(Resource, machine=LedgerMachine):
     async def listen(self) -> None:
         """Hear of every entry from now on, in this session."""
         self.heard.append([])
-        await self.command(LISTEN, what="listen")
+        self.heard_from = await self.command(LISTEN, what="listen")
 
 
 class Store:
@@ -114,6 +115,7 @@ class Workload:
         self.store = Store()
         self.appended: dict[str, list[tuple[str, str, int | None]]] = {}  # client -> token, outcome, position
         self.ledgers: dict[str, Ledger] = {}
+        self.listens: dict[str, bool] = {}  # client -> whether it hears of entries
         self.heard: dict[str, list[str]] = {}  # client -> messages of the topic
         self.counts = dict.fromkeys(("invoked", "ok", "fail", "unknown"), 0)
         self.is_over = False
@@ -138,6 +140,14 @@ class Workload:
     def living(self) -> list[str]:
         """Whose work has not come to its end, of those whose hosts live."""
         return sorted({name for name in self.unfinished.values() if not self.cluster.hosts[name].is_dead})
+
+    def has_heard_all(self, count: int) -> bool:
+        """Whether everybody who listens to the ledger has heard of the last of so many entries."""
+        return all(
+            (ledger.heard[-1][-1][0] + 1 if ledger.heard[-1] else ledger.heard_from) >= count
+            for name, ledger in self.ledgers.items()
+            if self.listens[name] and not self.cluster.hosts[name].is_dead
+        )
 
     # -- what a client does ------------------------------------------------------------------------------------------
 
@@ -199,9 +209,8 @@ class Workload:
     async def _use_ledger(self, name: str, client: CopycatClient, chooser: Random) -> None:
         ledger = self.ledgers[name] = await self._create(client, "ledger", Ledger)
         mine = self.appended[name] = []
-        again = asyncio.Event()  # to be listened to again, for the session is another
-        again.set()
-        recoveries = ledger.session.on_recovery(lambda _session: again.set())
+        self.listens[name] = False  # in the session there is
+        ledger.session.on_recovery(lambda _session: self.listens.update({name: False}))
 
         async def append(token: str) -> None:
             place = len(mine)
@@ -214,17 +223,16 @@ class Workload:
                 mine[place] = (token, "ok", position)
 
         async def act() -> None:
-            if again.is_set():
-                again.clear()
+            if not self.listens[name]:
+                self.listens[name] = True
                 try:
                     await ledger.listen()
                 except CopycatError:
-                    again.set()
+                    self.listens[name] = False
             burst = [append(f"{name}-{len(mine) + number}") for number in range(chooser.choice((1, 1, 2, 5)))]
             await asyncio.gather(*burst)
 
         await self._repeat(chooser, act)
-        recoveries.close()
 
     async def _use_lock(self, name: str, client: CopycatClient, chooser: Random) -> None:
         lock: DistributedLock = await self._create(client, "lock", DistributedLock)
@@ -233,7 +241,7 @@ class Workload:
             try:
                 async with lock.hold(timeout=chooser.uniform(1, 15)) as held:
                     self.store.grant(name, held.token)
-                    for _ in range(chooser.randrange(1, 6)):
+                    for _ in range(chooser.choice((1, 2, 5, 30))):
                         held.check()
                         self.store.use(name, held.token)
                         await asyncio.sleep(chooser.uniform(0, 0.5))

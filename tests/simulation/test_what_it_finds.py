@@ -1,0 +1,71 @@
+"""The simulator can fail: what is broken on purpose is found, by the first seeds."""
+
+from itertools import count
+from typing import Any
+
+import pytest
+
+from copycat.raft.client.engine import ClientEngine
+from copycat.testing import workload
+from copycat.testing.disk import FaultyFile
+from copycat.testing.simulator import run_seed
+
+pytestmark = pytest.mark.simulation
+
+SEEDS = range(8)
+SECONDS = 20.0
+
+
+def found() -> str:
+    """What is wrong with the first seed that fails."""
+    for seed in SEEDS:
+        report = run_seed(seed, seconds=SECONDS)
+        if report.problems:
+            return report.problems[0]
+    return ""
+
+
+def test_a_sync_that_does_nothing_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FaultyFile, "sync", lambda _file: None)
+
+    assert found()
+
+
+def test_a_state_machine_that_answers_differently_on_each_member_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    numbers = count()
+    monkeypatch.setattr(workload.LedgerMachine, "_append", lambda *_: next(numbers))
+
+    assert "6: two members applied the same index unlike" in found()
+
+
+def test_a_state_machine_that_hides_a_difference_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    numbers = count()
+
+    def append(machine: workload.LedgerMachine, _commit: object, token: str) -> int:
+        machine.entries.append(f"{token} {next(numbers)}")
+        return 0
+
+    monkeypatch.setattr(workload.LedgerMachine, "_append", append)
+
+    assert "30: " in found()
+
+
+@pytest.mark.slow
+def test_a_client_that_drops_events_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    deliver, numbers = ClientEngine._deliver, count()
+
+    def drop(engine: ClientEngine, batches: list[list[Any]]) -> None:
+        if next(numbers) % 50 != 49:
+            deliver(engine, batches)
+
+    monkeypatch.setattr(ClientEngine, "_deliver", drop)
+
+    assert "16: " in found()
+
+
+@pytest.mark.slow
+def test_a_lock_that_is_granted_to_two_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By clients that take their session for alive long after the cluster may have ended it."""
+    monkeypatch.setattr("copycat.raft.client.keep_alive.LOST_SHARE", 10.0)
+
+    assert "21: " in found()
