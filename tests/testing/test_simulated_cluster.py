@@ -6,8 +6,9 @@ import pytest
 
 from copycat.collections import DistributedMap
 from copycat.coordination import DistributedLock
-from copycat.errors import LockLostError
-from copycat.testing.cluster import SimulatedCluster, simulate
+from copycat.errors import ConfigurationError, LockLostError
+from copycat.testing.cluster import SimulatedCluster, SimulationError, simulate
+from copycat.testing.nemesis import FAULTS, Nemesis
 
 
 def test_a_put_goes_through_three_members_and_leaves_a_trace() -> None:
@@ -80,3 +81,64 @@ def test_a_holder_whose_machine_slept_does_not_take_the_lock_for_its_own_when_it
         assert cluster.loop.now < 15
 
     simulate(scenario, seed=9)
+
+
+def test_a_member_whose_disk_was_wiped_is_not_let_in_again_and_the_others_go_on() -> None:
+    async def scenario(cluster: SimulatedCluster) -> None:
+        users = await (await cluster.client()).create("users", DistributedMap[str, int])
+        await users.put("ann", 41)
+        wiped = cluster.leader()
+        cluster.wipe(wiped)
+        assert await users.get("ann") == 41
+        cluster.start(wiped)
+        await asyncio.sleep(10)
+        assert not cluster.nodes[wiped].is_up
+        assert "incarnation" in str(cluster.nodes[wiped].failure) or "another" in str(cluster.nodes[wiped].failure)
+        assert await users.put("ann", 42) == 41
+
+    simulate(scenario, seed=5)
+
+
+def test_a_problem_that_nobody_waited_for_fails_the_simulation_with_its_seed() -> None:
+    async def scenario(cluster: SimulatedCluster) -> None:
+        cluster.loop.call_soon(lambda: 1 // 0)
+        await asyncio.sleep(1)
+
+    with pytest.raises(SimulationError, match=r"seed 11: .*ZeroDivisionError"):
+        simulate(scenario, seed=11)
+
+
+def test_a_cluster_wants_a_virtual_loop_and_a_size_it_can_have() -> None:
+    async def elsewhere() -> None:
+        SimulatedCluster()
+
+    with pytest.raises(ConfigurationError, match=r"run it with copycat\.testing\.simulate"):
+        asyncio.run(elsewhere())
+
+    async def scenario(cluster: SimulatedCluster) -> None: ...
+
+    with pytest.raises(ConfigurationError, match="1 to 7 members, not 8"):
+        simulate(scenario, 8)
+
+
+@pytest.mark.parametrize("kind", sorted(FAULTS))
+def test_every_fault_by_itself_is_survived(kind: str) -> None:
+    async def scenario(cluster: SimulatedCluster) -> None:
+        users = await (await cluster.client()).create("users", DistributedMap[str, int])
+        await cluster.client("another")
+        await cluster.client("and-another")
+        await users.put("ann", 41)
+        nemesis = Nemesis(cluster, cluster.streams["faults"], [kind], pause=1, length=3)
+        faults = asyncio.ensure_future(nemesis.run())
+        await asyncio.sleep(15)
+        nemesis.stop()
+        faults.cancel()
+        cluster.heal()
+        cluster.start(*(name for name, node in cluster.nodes.items() if not node.is_lost))
+        await cluster.elected()
+        reader = await (await cluster.client("reader")).get("users", DistributedMap[str, int])
+        assert await reader.get("ann") == 41
+        await cluster.level()
+        assert cluster.faults
+
+    simulate(scenario, seed=2)
