@@ -20,7 +20,7 @@ help:
 	@echo 'make test        lint, types, contracts, all tests'
 	@echo 'make lint        ruff: rules and format      make types      mypy, strict'
 	@echo 'make contracts   which room imports which    make pytest     tests alone (ARGS="-k map")'
-	@echo 'make coverage    tests with branch coverage  make fix        let ruff change files'
+	@echo 'make coverage    tests with branch coverage  make fix        let ruff change files; generated pages'
 	@echo 'make bench       puts and gets, measured     make clean      remove .venv and caches'
 	@echo 'make simulate    clusters under faults, in virtual time (SEED=7: that one again; ARGS="--seeds 2000")'
 	@echo 'make heart       core, machine and storage:  make mutants    would their tests notice a mistake?'
@@ -67,6 +67,7 @@ $(VENV)/.mutants: $(STAMP)
 
 fix: $(STAMP)
 	@$(BIN)/ruff check --fix $(PATHS); $(BIN)/ruff format $(PATHS)
+	@$(BIN)/python -m tests.paper.table
 
 bench: $(STAMP)
 	@$(BIN)/copycat bench $(ARGS)

@@ -4,7 +4,7 @@ A member is *probed* until it has accepted one append: one request at a time, at
 agree. Then requests are *pipelined*: `next_index` moves on when blocks are sent, not when they are answered, within
 a limit on bytes in flight. A refusal, a broken link or a lost request returns it to probing.
 
-Source: Raft dissertation §10.2.1; reliability §5 (9, 11, 16).
+Source: Raft dissertation §10.2.2; reliability §5 (9, 11, 16).
 """
 
 from collections import deque
