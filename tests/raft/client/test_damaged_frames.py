@@ -44,6 +44,7 @@ def client() -> Client:
         (bytes([Tag.LEADER]), "a notice of the leader cannot be read"),
         (leader()[:-1], "a notice of the leader cannot be read"),
         (bytes([Tag.LEADER]) + b"\x01", "a notice of the leader cannot be read"),
+        (leader("name").replace(b"name", b"n\xffme"), "a notice of the leader cannot be read"),
         (registered(NONCE)[:-1], "a REGISTERED frame needs 45 bytes, 44 came"),
         (register_refused(NONCE, Reason.OVERLOADED)[:-1], "a REGISTER_REFUSED frame needs"),
         (results(1, "A", "B")[:20], "a RESULTS frame needs"),

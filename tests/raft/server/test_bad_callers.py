@@ -123,6 +123,8 @@ async def test_an_offence_that_is_repeated_is_counted_each_time_and_logged_once(
     ("hello", "reason"),
     [
         (b"garbage", "the handshake cannot be read"),
+        (encode_hello(CLIENT).replace(b"client", b"cl\xffent"), "the handshake cannot be read"),
+        (b"\x82" + encode_hello(CLIENT)[1:] + b"\xa1?" + b"\x91" * 5000 + b"\xc0", "the handshake cannot be read"),
         (encode_hello(msgspec.structs.replace(CLIENT, role="spectator")), "role 'spectator' is neither 'member' nor"),
         (encode_hello(msgspec.structs.replace(CLIENT, versions=(7, 9))), "this side speaks 1 to 1, the other 7 to 9"),
     ],
