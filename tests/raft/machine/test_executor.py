@@ -216,8 +216,8 @@ def test_a_result_that_cannot_be_encoded_is_a_failure_in_its_place(replica: Repl
         (encode_operations([[0, 0, ADD], [0, 0, ADD, 1, 2]]), "TypeError"),
         (b"\x92" + b"\x94\x00\x00\x01\xa1\xff" * 2, "ProtocolError"),  # a text that is not UTF-8
         (b"\x92" + (b"\x94\x00\x00\x01" + b"\x91" * 64 + b"\xc0") * 2, "TypeError"),
-        (b"\x92" + (b"\x94\x00\x00\x01" + b"\x91" * 65 + b"\xc0") * 2, "ProtocolError"),  # by a number of our own,
-        (b"\x92" + (b"\x94\x00\x00\x01" + b"\x81" + b"\x91" * 64 + b"\xc0\xc0") * 2, "ProtocolError"),  # not where C gives up
+        (b"\x92" + (b"\x94\x00\x00\x01" + b"\x91" * 65 + b"\xc0") * 2, "ProtocolError"),  # a number decides, not C
+        (b"\x92" + (b"\x94\x00\x00\x01" + b"\x81" + b"\x91" * 64 + b"\xc0\xc0") * 2, "ProtocolError"),
         (b"\x92" + (b"\x94\x00\x00\x01" + b"\x81\xa0" * 65 + b"\xc0") * 2, "ProtocolError"),
         (b"\x92" + (b"\x94\x00\x00\x01" + b"\x91" * 9999 + b"\xc0") * 2, "ProtocolError"),
     ],
