@@ -93,7 +93,7 @@ async def test_without_a_majority_opening_says_who_is_missing_and_leaves_nothing
 async def test_closing_ends_an_opening_that_waits_for_a_leader() -> None:
     lonely = CopycatReplica("a", "a=127.0.0.1:1,b=127.0.0.1:2", transport=LocalTransport())
     opening = asyncio.create_task(lonely.open(timeout=None))
-    while not [thread for thread in threading.enumerate() if thread.name == "copycat-a"]:  # noqa: ASYNC110
+    while not [thread for thread in threading.enumerate() if thread.name == "copycat-a"]:  # noqa: ASYNC110  # rings no bell
         await asyncio.sleep(0)
     await lonely.close()
     with pytest.raises(ClosedError):

@@ -53,7 +53,7 @@ class Walk:
             except BaseException as error:
                 step = lambda error=error: steps.throw(error)  # type: ignore[misc]  # noqa: E731  # mypy: the default
             else:
-                step = lambda: next(steps)  # noqa: E731
+                step = lambda: next(steps)  # noqa: E731  # rebinds
 
 
 # -- programs ----------------------------------------------------------------------------------------------------------

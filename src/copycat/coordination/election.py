@@ -17,7 +17,7 @@ from copycat.coordination.grant import Grant
 from copycat.coordination.line import HOLDS, TOKEN, ClaimMachine
 from copycat.coordination.scope import Holding
 from copycat.errors import ClosedError, CopycatError, LeadershipLostError, NotHeldError, SessionExpiredError
-from copycat.resource import ConsistencyLevel, HandoverFuture, ResourceContext, Timeout
+from copycat.resource import ConsistencyLevel, HandoverFuture, ResourceContext, Timeout, hand_over
 from copycat.util.listeners import Listener, Listeners
 
 _log = logging.getLogger(__name__)
@@ -172,7 +172,7 @@ class _Candidacy:
         if self._term is not None:
             asyncio.get_running_loop().call_soon(self._tell, listener, self._term)
         added: HandoverFuture[Listener[int]] = HandoverFuture(claim.what, listener.close)
-        claim.answered.add_done_callback(lambda answered: _hand_over(answered, listener, added))
+        claim.answered.add_done_callback(lambda answered: hand_over(answered, listener, added))
         return added
 
     def end(self) -> None:
@@ -241,18 +241,3 @@ class _Candidacy:
             claim, self._claim, self._term = self._claim, None, None
             claim.cancel()
             claim.on_abandoned()  # it may be done
-
-
-def _hand_over(answered: Future[Any], listener: Listener[int], added: HandoverFuture[Listener[int]]) -> None:
-    """The candidacy is known to the cluster, or certainly not."""
-    error = None if answered.cancelled() else answered.exception()
-    if error is not None:
-        listener.close()
-    if added.done():
-        return
-    if error is not None:
-        added.set_exception(error)
-    elif listener.is_closed:
-        added.set_exception(ClosedError(f"{added.what}: the handle was closed meanwhile"))
-    else:
-        added.set_result(listener)

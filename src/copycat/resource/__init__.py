@@ -14,7 +14,7 @@ from copycat.resource.entries import Entry, update_entry
 from copycat.resource.handover import HandoverFuture
 from copycat.resource.lifetimes import Lifetime, Lifetimes, encode_lifetime
 from copycat.resource.resource import Resource, ResourceContext, Timeout
-from copycat.resource.subscription import OnEnd, OnGap, Subscription
+from copycat.resource.subscription import OnEnd, OnGap, Subscription, hand_over
 
 __all__ = [
     "Audience",
@@ -42,5 +42,6 @@ __all__ = [
     "Subscription",
     "Timeout",
     "encode_lifetime",
+    "hand_over",
     "update_entry",
 ]

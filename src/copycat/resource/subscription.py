@@ -96,7 +96,7 @@ class Subscription(Generic[T]):
         listener = self._listeners.add(callback)
         self._told[listener] = on_gap, on_end
         added: HandoverFuture[Listener[T]] = HandoverFuture(f"listening to {self._what}", listener.close)
-        registration.add_done_callback(lambda registered: _hand_over(registered, listener, added))
+        registration.add_done_callback(lambda registered: hand_over(registered, listener, added))
         return added
 
     def notify(self, value: T) -> None:
@@ -176,8 +176,8 @@ def _has_failed(registration: Future[Any]) -> bool:
     return registration.done() and (registration.cancelled() or registration.exception() is not None)
 
 
-def _hand_over(registered: Future[Any], listener: Listener[T], added: HandoverFuture[Listener[T]]) -> None:
-    """The listener is known to the cluster, or certainly not."""
+def hand_over(registered: Future[Any], listener: Listener[T], added: HandoverFuture[Listener[T]]) -> None:
+    """What stands for a listener is known to the cluster, or certainly not: settle the future of whoever added it."""
     error = None if registered.cancelled() else registered.exception()
     if error is not None:
         listener.close()

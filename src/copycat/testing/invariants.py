@@ -59,8 +59,8 @@ class Invariants:
             self._applied(raft.member_id, driver.executor, block, outcomes)
             return outcomes
 
-        raft.step = watched_step  # type: ignore[method-assign]
-        driver.executor.apply = watched_apply  # type: ignore[method-assign]
+        raft.step = watched_step  # type: ignore[method-assign]  # watched
+        driver.executor.apply = watched_apply  # type: ignore[method-assign]  # watched
 
     def _applied(self, member: str, executor: Executor, block: Block, outcomes: Iterable[Outcome]) -> None:
         index = executor.applied_index

@@ -215,7 +215,7 @@ async def test_when_every_member_loses_power_nothing_acknowledged_is_lost_and_no
         writing = asyncio.create_task(write())
         for crash in (1, 2):
             enough = chooser.randrange(PUTS * crash // 3)
-            await wait_until(lambda enough=enough: sum(map(asyncio.Future.done, futures)) > enough)  # type: ignore[misc]
+            await wait_until(lambda enough=enough: sum(map(asyncio.Future.done, futures)) > enough)  # type: ignore[misc]  # binds
             await cluster.crash(chooser=chooser)
             acknowledged = sum(map(asyncio.Future.done, futures))
             await cluster.start()
