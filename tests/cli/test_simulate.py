@@ -7,7 +7,7 @@ from random import Random
 import pytest
 
 from copycat.cli.simulate import FEW, describe, failure, shortcomings, summary
-from copycat.testing.nemesis import FAULTS
+from copycat.testing.faults import FAULTS
 from copycat.testing.simulator import SECONDS, Report, Settings, run_seed
 from tests.cli.support import copycat
 

@@ -8,7 +8,8 @@ from copycat.collections import DistributedMap
 from copycat.coordination import DistributedLock
 from copycat.errors import ConfigurationError, LockLostError
 from copycat.testing.cluster import SimulatedCluster, SimulationError, simulate
-from copycat.testing.nemesis import FAULTS, Nemesis
+from copycat.testing.faults import FAULTS
+from copycat.testing.nemesis import Nemesis
 
 
 def test_a_put_goes_through_three_members_and_leaves_a_trace() -> None:
@@ -99,6 +100,16 @@ def test_a_member_whose_disk_was_wiped_is_not_let_in_again_and_the_others_go_on(
     simulate(scenario, seed=5)
 
 
+def test_a_member_that_waits_for_a_leader_when_all_is_over_is_no_problem() -> None:
+    async def scenario(cluster: SimulatedCluster) -> None:
+        cluster.crash("a", "b", "c")
+        cluster.start("c")
+        await asyncio.sleep(5)
+        assert cluster.nodes["c"].is_up
+
+    simulate(scenario, seed=5)
+
+
 def test_a_problem_that_nobody_waited_for_fails_the_simulation_with_its_seed() -> None:
     async def scenario(cluster: SimulatedCluster) -> None:
         cluster.loop.call_soon(lambda: 1 // 0)
@@ -128,11 +139,10 @@ def test_every_fault_by_itself_is_survived(kind: str) -> None:
         await cluster.client("another")
         await cluster.client("and-another")
         await users.put("ann", 41)
-        nemesis = Nemesis(cluster, cluster.streams["faults"], [kind], pause=1, length=3)
-        faults = asyncio.ensure_future(nemesis.run())
+        nemesis = Nemesis(cluster)
+        nemesis.draw(cluster.streams["faults"], [kind], pause=1, length=3)
         await asyncio.sleep(15)
         nemesis.stop()
-        faults.cancel()
         cluster.heal()
         cluster.start(*(name for name, node in cluster.nodes.items() if not node.is_lost))
         await cluster.elected()

@@ -16,7 +16,7 @@ from typing import Any
 from copycat.cli.command import Command
 from copycat.cli.settings import Setting, positive_integer, positive_number
 from copycat.cli.text import figure, table
-from copycat.testing.nemesis import FAULTS
+from copycat.testing.faults import FAULTS
 from copycat.testing.simulator import SECONDS, Report, run_seed
 
 SETTINGS = (

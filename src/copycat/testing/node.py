@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any
 
+from copycat.errors import ClosedError
 from copycat.io.storage.storage import MEBIBYTE, Storage
 from copycat.raft.core.config import RaftConfig
 from copycat.raft.protocol.members import Member
@@ -105,6 +106,8 @@ class Node:
     async def _open(self, server: WatchedServer) -> None:
         try:
             await server.open(None)
+        except ClosedError:
+            pass  # the simulation ended while it waited for a leader
         except Exception as error:
             self._failed(server, error)
 

@@ -18,7 +18,8 @@ from typing import Any
 from copycat.errors import CopycatError
 from copycat.raft.core.config import RaftConfig
 from copycat.testing.cluster import SimulatedCluster, SimulationError, simulate
-from copycat.testing.nemesis import FAULTS, Nemesis
+from copycat.testing.faults import FAULTS
+from copycat.testing.nemesis import Nemesis
 from copycat.testing.network import LinkRule
 from copycat.testing.workload import Ledger, LedgerMachine, Workload
 
@@ -30,7 +31,7 @@ LIVENESS_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What a seed draws. Times in seconds; `faults` are keys of `nemesis.FAULTS`."""
+    """What a seed draws. Times in seconds; `faults` are keys of `faults.FAULTS`."""
 
     members: int
     clients: int
@@ -145,20 +146,13 @@ async def _run(
 ) -> None:
     for number in range(settings.clients):
         await workload.begin(f"client-{number + 1}", session_timeout=settings.session_timeout)
-    nemesis = Nemesis(
-        cluster,
-        cluster.streams["faults"],
-        list(settings.faults),
-        pause=settings.fault_pause,
-        length=settings.fault_length,
-    )
-    faults = cluster.loop.create_task(nemesis.run(), name="nemesis")
+    nemesis = Nemesis(cluster)
+    nemesis.draw(cluster.streams["faults"], settings.faults, pause=settings.fault_pause, length=settings.fault_length)
     try:
         end = cluster.loop.now + seconds
         await cluster.until(lambda: cluster.loop.now >= end, 2 * seconds, "the end of the faults")
     finally:
         nemesis.stop()
-        faults.cancel()
     await _recover(cluster, workload)
     workload.is_over = True
     await cluster.until(lambda: not workload.living, LIVENESS_SECONDS, "pending calls to end")

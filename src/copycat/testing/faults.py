@@ -1,0 +1,337 @@
+"""What goes wrong in a simulation: every kind of fault, how one is drawn, and what it does.
+
+Drawing and doing are apart. What was drawn is an `Action`: names, numbers and times, which can be written down, done
+again, and left out. So drawing touches nothing, and doing draws nothing and finds a cluster in any state: members that
+are down already, others that are up.
+
+Faults stay survivable: all those that lose a disk (`loses_disk`) hit fewer than half of the members.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from random import Random
+
+from copycat.testing.cluster import SimulatedCluster
+from copycat.testing.loop import Host
+from copycat.testing.node import DISK_SECONDS
+
+DRIFT_MAX = 0.01  # of clocks: far below what a lease and the end of a session allow for
+DIGITS = 3  # of what is drawn: a script is read by people
+
+Value = str | float | tuple[str, ...]
+"""Of an argument: a host, a number, or some hosts."""
+Arguments = Mapping[str, Value]
+End = Callable[[], object]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Action:
+    """This fault (a key of FAULTS) begins `at`, with these arguments, and ends at `until`; None: by itself, or never.
+
+    Times in seconds since the start of the simulation.
+    """
+
+    at: float
+    fault: str
+    arguments: Arguments
+    until: float | None = None
+
+
+class Chance:
+    """What the arguments of a fault are drawn from: luck, and the cluster as it is. length: of a fault, at most."""
+
+    def __init__(self, cluster: SimulatedCluster, chooser: Random, length: float) -> None:
+        self.cluster = cluster
+        self.chooser = chooser
+        self.length = length
+
+    def member(self) -> str:
+        """One of the members, the leader rather than another."""
+        if self.chooser.random() < 0.4:
+            return self.cluster.leader()
+        return self.chooser.choice(list(self.cluster.nodes))
+
+    def members(self) -> tuple[str, ...]:
+        """One member, mostly; else several, or all."""
+        names = list(self.cluster.nodes)
+        count = self.chooser.choice((1, 1, 1, 1, 2, len(names)))
+        return (self.member(),) if count == 1 else tuple(self.chooser.sample(names, min(count, len(names))))
+
+    def spare_member(self) -> str | None:
+        """One whose disk may be lost: its own is already, or the others are a majority without it."""
+        nodes = self.cluster.nodes
+        if 2 * (sum(node.is_lost for node in nodes.values()) + 1) < len(nodes):
+            return self.member()
+        return None
+
+    def client(self, *, of: int = 1) -> str | None:
+        """A client that lives, if at least so many do."""
+        alive = [name for name, host in self.cluster.hosts.items() if not host.is_dead]
+        return self.chooser.choice(alive) if len(alive) >= of else None
+
+    def hosts(self) -> list[str]:
+        """All, in any order."""
+        names = [*self.cluster.nodes, *self.cluster.hosts]
+        self.chooser.shuffle(names)
+        return names
+
+    def seconds(self, low: float, high: float) -> float:
+        """Or any other number between them."""
+        return round(self.chooser.uniform(low, high), DIGITS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """A kind of fault.
+
+    draw: arguments for `begin`, or None when it cannot be now. begin(cluster, **arguments): do it, and return what ends
+    it. takes: the arguments it has. lasts: whether it has an end. loses_disk: that of its `host`, for good.
+    """
+
+    draw: Callable[[Chance], Arguments | None]
+    begin: Callable[..., End | None]
+    takes: tuple[str, ...]
+    lasts: bool = True
+    loses_disk: bool = False
+
+
+# -- processes and machines --------------------------------------------------------------------------------------------
+
+
+def _restart(cluster: SimulatedCluster, *names: str) -> None:
+    """Start what is down, unless its disk is gone for good."""
+    cluster.start(*(name for name in names if not cluster.nodes[name].is_lost))
+
+
+def _kill(cluster: SimulatedCluster, hosts: tuple[str, ...]) -> End:
+    cluster.crash(*hosts)
+    return lambda: _restart(cluster, *hosts)
+
+
+def _cut_power(cluster: SimulatedCluster, hosts: tuple[str, ...]) -> End:
+    cluster.crash(*hosts, power=True)
+    return lambda: _restart(cluster, *hosts)
+
+
+def _process(cluster: SimulatedCluster, name: str) -> Host | None:
+    return cluster.nodes[name].host if name in cluster.nodes else cluster.hosts[name]
+
+
+def _pause(cluster: SimulatedCluster, host: str) -> End | None:
+    process = _process(cluster, host)  # of the name there may be another when it ends
+    if process is None:
+        return None
+    cluster.pause(host)
+    return process.resume
+
+
+def _suspend(cluster: SimulatedCluster, host: str, seconds: float) -> None:
+    cluster.suspend(host, seconds)
+
+
+def _draw_suspended_client(chance: Chance) -> Arguments | None:
+    name = chance.client()
+    return {"host": name, "seconds": chance.seconds(0.1, 3 * chance.length)} if name is not None else None
+
+
+def _of_a_client(name: str | None) -> Arguments | None:
+    return {"host": name} if name is not None else None
+
+
+def _kill_client(cluster: SimulatedCluster, host: str, power: float) -> None:
+    process = _process(cluster, host)
+    if process is not None and not process.is_dead:
+        cluster.crash(host, power=bool(power))
+
+
+def _draw_killed_client(chance: Chance) -> Arguments | None:
+    name = chance.client(of=3)
+    return {"host": name, "power": float(chance.chooser.random() < 0.5)} if name is not None else None
+
+
+# -- the network -------------------------------------------------------------------------------------------------------
+
+
+def _draw_sides(chance: Chance) -> Arguments:
+    names = chance.hosts()
+    at = chance.chooser.randrange(1, len(names))
+    return {"side": tuple(names[:at]), "other": tuple(names[at:])}
+
+
+def _draw_bridge(chance: Chance) -> Arguments | None:
+    """Two halves that see only one member in common, and all the clients."""
+    names = list(chance.cluster.nodes)
+    if len(names) < 3:
+        return None
+    chance.chooser.shuffle(names)
+    middle = len(names) // 2
+    return {"side": tuple(names[:middle]), "other": tuple(names[middle + 1 :])}
+
+
+def _partition(cluster: SimulatedCluster, side: tuple[str, ...], other: tuple[str, ...]) -> End:
+    return cluster.partition(side, other)
+
+
+def _partition_one_way(cluster: SimulatedCluster, side: tuple[str, ...], other: tuple[str, ...]) -> End:
+    return cluster.partition(side, other, one_way=True)
+
+
+def _isolate(cluster: SimulatedCluster, host: str) -> End:
+    return cluster.isolate(host)
+
+
+def _draw_flap(chance: Chance) -> Arguments:
+    source, target = chance.hosts()[:2]
+    return {
+        "source": source,
+        "target": target,
+        "down": chance.seconds(0.05, 1),
+        "up": chance.seconds(0.05, 1),
+        "times": float(chance.chooser.randrange(2, 8)),
+    }
+
+
+def _flap(cluster: SimulatedCluster, source: str, target: str, down: float, up: float, times: float) -> None:
+    """A link goes and comes."""
+    loop, network = cluster.loop, cluster.network
+    cluster.note("flapping link", source, target)
+    for number in range(int(times)):
+        at = loop.now + number * (down + up)
+        loop.call_at_true(at, network.block, source, target)
+        loop.call_at_true(at + down, network.unblock, source, target)
+
+
+def _draw_slow_link(chance: Chance) -> Arguments:
+    source, target = chance.hosts()[:2]
+    rate = chance.chooser.choice((0.0, 20_000.0, 200_000.0))
+    return {"source": source, "target": target, "latency": chance.seconds(0.02, 0.5), "rate": rate}
+
+
+def _slow_link(cluster: SimulatedCluster, source: str, target: str, latency: float, rate: float) -> End:
+    """latency: seconds at most. rate: bytes a second; 0 is no limit."""
+    network, usual = cluster.network, cluster.network.rule
+    cluster.note("slow link", source, target)
+    rule = replace(usual, latency=(min(0.01, latency), latency), bytes_per_second=rate or None)
+    network.set_rule(rule, (source, target))
+    return lambda: network.set_rule(None, (source, target))
+
+
+def _draw_bad_network(chance: Chance) -> Arguments:
+    return {"stall": chance.seconds(0, 0.2), "cut": chance.chooser.choice((0.0, 0.01, 0.05))}
+
+
+def _spoil_network(cluster: SimulatedCluster, stall: float, cut: float) -> End:
+    """Packets are lost everywhere: writes come late, and connections break."""
+    network = cluster.network
+    cluster.note("bad network")
+    network.set_rule(replace(network.rule, stall=stall, cut=cut, stall_seconds=(0.02, 1.0)))
+    return lambda: network.set_rule(replace(network.rule, stall=0.0, cut=0.0))
+
+
+# -- disks -------------------------------------------------------------------------------------------------------------
+
+
+def _slow_disk(cluster: SimulatedCluster, host: str, seconds: float) -> End:
+    node = cluster.nodes[host]
+    cluster.note("slow disk", host, seconds)
+    node.disk_seconds = (min(0.001, seconds), seconds)
+
+    def end() -> None:
+        node.disk_seconds = DISK_SECONDS
+
+    return end
+
+
+def _mend_disk(cluster: SimulatedCluster, name: str) -> None:
+    """It works again, and so does the member, if it ended itself."""
+    cluster.nodes[name].disk.heal()
+    _restart(cluster, name)
+
+
+def _fail_disk(cluster: SimulatedCluster, host: str) -> End:
+    """Syncs fail; the process must not go on."""
+    cluster.note("failing sync", host)
+    cluster.nodes[host].disk.fail_syncs = True
+    return lambda: _mend_disk(cluster, host)
+
+
+def _fill_disk(cluster: SimulatedCluster, host: str, free: float) -> End:
+    """free: bytes."""
+    cluster.note("full disk", host)
+    cluster.nodes[host].disk.free_bytes = int(free)
+    return lambda: _mend_disk(cluster, host)
+
+
+def _draw_wipe(chance: Chance) -> Arguments | None:
+    name = chance.spare_member()
+    return {"host": name} if name is not None else None
+
+
+def _wipe(cluster: SimulatedCluster, host: str) -> None:
+    cluster.wipe(host)
+
+
+# -- clocks ------------------------------------------------------------------------------------------------------------
+
+
+def _draw_jump(chance: Chance) -> Arguments:
+    seconds = chance.chooser.choice((-1, 1)) * 10 ** chance.chooser.uniform(-1, 8)
+    return {"host": chance.member(), "seconds": round(seconds, DIGITS)}
+
+
+def _jump_clock(cluster: SimulatedCluster, host: str, seconds: float) -> None:
+    cluster.skew(host, jump=seconds)
+
+
+def _draw_drift(chance: Chance) -> Arguments:
+    return {"host": chance.hosts()[0], "rate": round(1 + chance.chooser.uniform(-DRIFT_MAX, DRIFT_MAX), 5)}
+
+
+def _let_clock_drift(cluster: SimulatedCluster, host: str, rate: float) -> None:
+    """rate: seconds that all clocks there count in one."""
+    cluster.skew(host, rate=rate)
+
+
+def _a_member(chance: Chance) -> Arguments:
+    return {"host": chance.member()}
+
+
+def _some_members(chance: Chance) -> Arguments:
+    return {"hosts": chance.members()}
+
+
+FAULTS: dict[str, Fault] = {
+    "kill": Fault(draw=_some_members, begin=_kill, takes=("hosts",)),
+    "cut-power": Fault(draw=_some_members, begin=_cut_power, takes=("hosts",)),
+    "pause": Fault(draw=_a_member, begin=_pause, takes=("host",)),
+    "suspend": Fault(
+        draw=lambda chance: {"host": chance.member(), "seconds": chance.seconds(0.1, chance.length)},
+        begin=_suspend,
+        takes=("host", "seconds"),
+        lasts=False,
+    ),
+    "partition": Fault(draw=_draw_sides, begin=_partition, takes=("side", "other")),
+    "one-way-partition": Fault(draw=_draw_sides, begin=_partition_one_way, takes=("side", "other")),
+    "isolate": Fault(draw=_a_member, begin=_isolate, takes=("host",)),
+    "bridge": Fault(draw=_draw_bridge, begin=_partition, takes=("side", "other")),
+    "flap": Fault(draw=_draw_flap, begin=_flap, takes=("source", "target", "down", "up", "times"), lasts=False),
+    "slow-link": Fault(draw=_draw_slow_link, begin=_slow_link, takes=("source", "target", "latency", "rate")),
+    "bad-network": Fault(draw=_draw_bad_network, begin=_spoil_network, takes=("stall", "cut")),
+    "slow-disk": Fault(
+        draw=lambda chance: {"host": chance.member(), "seconds": chance.chooser.choice((0.05, 0.3, 2.0))},
+        begin=_slow_disk,
+        takes=("host", "seconds"),
+    ),
+    "fail-disk": Fault(draw=_a_member, begin=_fail_disk, takes=("host",)),
+    "fill-disk": Fault(
+        draw=lambda chance: {"host": chance.member(), "free": float(chance.chooser.randrange(5000))},
+        begin=_fill_disk,
+        takes=("host", "free"),
+    ),
+    "jump-clock": Fault(draw=_draw_jump, begin=_jump_clock, takes=("host", "seconds"), lasts=False),
+    "drift-clock": Fault(draw=_draw_drift, begin=_let_clock_drift, takes=("host", "rate"), lasts=False),
+    "wipe": Fault(draw=_draw_wipe, begin=_wipe, takes=("host",), lasts=False, loses_disk=True),
+    "pause-client": Fault(draw=lambda chance: _of_a_client(chance.client()), begin=_pause, takes=("host",)),
+    "suspend-client": Fault(draw=_draw_suspended_client, begin=_suspend, takes=("host", "seconds"), lasts=False),
+    "kill-client": Fault(draw=_draw_killed_client, begin=_kill_client, takes=("host", "power"), lasts=False),
+}
