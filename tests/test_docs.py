@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from copycat.cli import bench, demo, server, simulate, status
-from copycat.cli.cluster import free_ports
+from copycat.testing.processes import free_ports
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "examples"

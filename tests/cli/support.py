@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from copycat.cli.cluster import free_ports
+from copycat.testing.processes import free_ports
 
 COPYCAT = [sys.executable, "-m", "copycat"]
 

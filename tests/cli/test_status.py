@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
-from copycat.cli import status
 from copycat.cli.main import main
-from copycat.cli.status import describe, summary
+from copycat.cli.status import describe
+from copycat.raft.client import survey
+from copycat.raft.client.survey import ask_all, summary
 from copycat.raft.protocol.members import Member, parse_members
 from tests.cli.support import one_member
 
@@ -74,8 +75,8 @@ async def test_members_that_others_know_of_are_asked_too_and_go_by_their_ids(mon
             return {"unreachable": "connection refused"}
         return {**answer(there[member.address], term=1, leader="a"), "members": known}
 
-    monkeypatch.setattr(status, "ask", ask)
-    answers = await status.ask_all(parse_members("h1:1,h2:1"), timeout=1.0)
+    monkeypatch.setattr(survey, "ask", ask)
+    answers = await ask_all(parse_members("h1:1,h2:1"), timeout=1.0)
 
     assert list(answers) == ["a", "b", "c"]
     assert answers["b"] == {"unreachable": "connection refused"}

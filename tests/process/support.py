@@ -9,11 +9,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from copycat.cli.cluster import PATIENCE_S, LocalCluster
 from copycat.client import CopycatClient
 from copycat.collections.map import DistributedMap
 from copycat.handle import Copycat
 from copycat.raft.client.client import RaftClient
+from copycat.testing.processes import PATIENCE_S, LocalCluster
 
 Numbers = DistributedMap[str, int]
 

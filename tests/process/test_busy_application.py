@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 import copycat
-from copycat.cli.cluster import free_ports
 from copycat.coordination import DistributedLock
 from copycat.io.storage.storage import Storage
 from copycat.replica import CopycatReplica
+from copycat.testing.processes import free_ports
 
 pytestmark = [pytest.mark.slow]
 

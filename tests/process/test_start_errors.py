@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from copycat.cli.cluster import free_ports
+from copycat.testing.processes import free_ports
 from tests.cli.support import copycat, finish, first_line, one_member, start
 from tests.process.support import ProcessCluster, running
 

@@ -16,15 +16,15 @@ from typing import Any
 
 from copycat import __version__
 from copycat.cli.bench_client import GO, MAP, READY, Job
-from copycat.cli.cluster import LocalCluster, clean_environment
 from copycat.cli.command import Command
 from copycat.cli.cpu import cpu_seconds
 from copycat.cli.settings import Setting, positive_integer, positive_number
-from copycat.cli.status import ask_all, summary
 from copycat.cli.text import figure, markdown_table
 from copycat.client import CopycatClient
 from copycat.errors import CopycatError, NoLeaderError
+from copycat.raft.client.survey import ask_all, summary
 from copycat.raft.protocol.members import parse_members
+from copycat.testing.processes import LocalCluster, clean_environment
 
 SETTINGS = (
     Setting(name="rounds", metavar="N", parse=positive_integer, default=3, help="medians are over so many rounds (3)"),

@@ -13,16 +13,16 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from copycat.cli.cluster import LOOPBACK, PATIENCE_S, LocalCluster
 from copycat.cli.command import Command
 from copycat.cli.demo_view import View, bar, make_view
 from copycat.cli.jobs import Job, open_jobs
 from copycat.cli.settings import Setting, SettingError, positive_number
-from copycat.cli.status import ask, summary
 from copycat.cli.text import figure
 from copycat.cli.workload import Pace, Row, Tally, Writer, open_writers, read_back
 from copycat.client import CopycatClient
 from copycat.errors import CopycatError
+from copycat.raft.client.survey import ask, summary
+from copycat.testing.processes import LOOPBACK, PATIENCE_S, LocalCluster
 from copycat.util.loop_thread import new_event_loop
 
 SETTINGS = (

@@ -7,7 +7,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from copycat.cli.cluster import free_ports
 from copycat.io.storage import Storage, StorageLevel
 from copycat.raft.client.client import RaftClient
 from copycat.raft.core.config import RaftConfig
@@ -20,6 +19,7 @@ from copycat.raft.server.flusher import SLOW_FLUSHES
 from copycat.raft.server.server import RaftServer
 from copycat.raft.server.status import Status
 from copycat.testing.disk import FaultyDisk
+from copycat.testing.processes import free_ports
 from copycat.util.address import Address
 from tests.io.transport.support import wait_until
 from tests.raft.server.disks import SpoiltDisk

@@ -1,4 +1,4 @@
-"""A cluster of `copycat server` processes on this host, for commands that need one to play with.
+"""A cluster of `copycat server` processes on this host, for tests and for commands that need one to play with.
 
 The servers hold the other end of a pipe that this process never writes to: when it ends, however it ends, they see
 the end of their stdin and close.
@@ -15,12 +15,12 @@ from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from copycat.cli.settings import PREFIX
-from copycat.cli.status import Answers, ask_all, summary
 from copycat.errors import CopycatError
+from copycat.raft.client.survey import Answers, ask_all, summary
 from copycat.raft.protocol.members import Member
 
 LOOPBACK = "127.0.0.1"
+PREFIX = "COPYCAT_"  # of the settings of commands in the environment
 PORTS = range(20_000, 32_000)
 """Below what systems hand out to outgoing connections (Linux from 32,768, macOS from 49,152): while a server is down,
 nothing else may be given its port."""
@@ -65,6 +65,10 @@ class LocalCluster:
         command = [sys.executable, "-m", "copycat", "server", "--until-eof", "--log-level", "info"]
         return [*command, *(word for pair in settings.items() for word in pair)]
 
+    def environment(self, name: str) -> dict[str, str]:
+        """What a server finds in its environment."""
+        return clean_environment()
+
     def _spawn(self, name: str) -> "subprocess.Popen[bytes]":
         with self.log_file(name).open("ab") as log:
             return subprocess.Popen(
@@ -72,7 +76,7 @@ class LocalCluster:
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
-                env=clean_environment(),
+                env=self.environment(name),
                 start_new_session=True,  # Ctrl-C is for the process that started them
             )
 
