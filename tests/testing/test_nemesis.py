@@ -42,9 +42,9 @@ def test_what_was_drawn_leaves_the_same_trace_when_it_is_done_again(kind: str) -
 
 
 def test_what_is_left_out_does_not_happen() -> None:
-    kills = [Action(at=4.0, fault="kill", arguments={"hosts": ("a",)}, until=60.0)]
-    kills.append(Action(at=2.0, fault="kill", arguments={"hosts": ("b",)}, until=3.0))
-    kills.append(Action(at=5.0, fault="kill", arguments={"hosts": ("c",)}))
+    kills = [Action(at=4.0, fault="kill", arguments={"members": ("a",)}, until=60.0)]
+    kills.append(Action(at=2.0, fault="kill", arguments={"members": ("b",)}, until=3.0))
+    kills.append(Action(at=5.0, fault="kill", arguments={"members": ("c",)}))
 
     assert run(lambda _, it: it.follow(kills))[2] == ["b"]
     assert run(lambda _, it: it.follow(kills[1:]))[2] == ["a", "b"]
@@ -55,8 +55,8 @@ def test_after_it_was_told_to_stop_nothing_begins_and_nothing_ends() -> None:
     def begin(cluster: SimulatedCluster, nemesis: Nemesis) -> None:
         nemesis.follow(
             [
-                Action(at=2.0, fault="kill", arguments={"hosts": ("a",)}, until=4.0),
-                Action(at=4.0, fault="kill", arguments={"hosts": ("b",)}, until=5.0),
+                Action(at=2.0, fault="kill", arguments={"members": ("a",)}, until=4.0),
+                Action(at=4.0, fault="kill", arguments={"members": ("b",)}, until=5.0),
             ]
         )
         cluster.loop.call_at_true(3.0, nemesis.stop)
@@ -72,8 +72,8 @@ def test_a_fault_can_hit_what_another_has_hit_already(kind: str) -> None:
     """When some are left out, the others find a cluster they were not drawn for."""
     _, drawn, _ = run(lambda cluster, it: it.draw(cluster.streams["faults"], [kind], pause=5, length=3))
     dead = [
-        Action(at=1.0, fault="kill", arguments={"hosts": ("a", "b", "c")}),
-        *(Action(at=1.0, fault="kill-client", arguments={"host": f"client-{n}", "power": 0.0}) for n in (1, 2, 3)),
+        Action(at=1.0, fault="kill", arguments={"members": ("a", "b", "c")}),
+        *(Action(at=1.0, fault="kill-client", arguments={"client": f"client-{n}", "power": 0.0}) for n in (1, 2, 3)),
     ]
 
     _, actions, _ = run(lambda _, it: it.follow([*dead, *drawn]))

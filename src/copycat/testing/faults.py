@@ -85,7 +85,7 @@ class Fault:
     """A kind of fault.
 
     draw: arguments for `begin`, or None when it cannot be now. begin(cluster, **arguments): do it, and return what ends
-    it. takes: the arguments it has. lasts: whether it has an end. loses_disk: that of its `host`, for good.
+    it. takes: the arguments it has. lasts: whether it has an end. loses_disk: that of its `member`, for good.
     """
 
     draw: Callable[[Chance], Arguments | None]
@@ -103,14 +103,14 @@ def _restart(cluster: SimulatedCluster, *names: str) -> None:
     cluster.start(*(name for name in names if not cluster.nodes[name].is_lost))
 
 
-def _kill(cluster: SimulatedCluster, hosts: tuple[str, ...]) -> End:
-    cluster.crash(*hosts)
-    return lambda: _restart(cluster, *hosts)
+def _kill(cluster: SimulatedCluster, members: tuple[str, ...]) -> End:
+    cluster.crash(*members)
+    return lambda: _restart(cluster, *members)
 
 
-def _cut_power(cluster: SimulatedCluster, hosts: tuple[str, ...]) -> End:
-    cluster.crash(*hosts, power=True)
-    return lambda: _restart(cluster, *hosts)
+def _cut_power(cluster: SimulatedCluster, members: tuple[str, ...]) -> End:
+    cluster.crash(*members, power=True)
+    return lambda: _restart(cluster, *members)
 
 
 def _process(cluster: SimulatedCluster, name: str) -> Host | None:
@@ -138,15 +138,15 @@ def _of_a_client(name: str | None) -> Arguments | None:
     return {"host": name} if name is not None else None
 
 
-def _kill_client(cluster: SimulatedCluster, host: str, power: float) -> None:
-    process = _process(cluster, host)
-    if process is not None and not process.is_dead:
-        cluster.crash(host, power=bool(power))
+def _kill_client(cluster: SimulatedCluster, client: str, power: float) -> None:
+    """power: 1 when its machine stops, 0 when its process does."""
+    if not cluster.hosts[client].is_dead:
+        cluster.crash(client, power=bool(power))
 
 
 def _draw_killed_client(chance: Chance) -> Arguments | None:
     name = chance.client(of=3)
-    return {"host": name, "power": float(chance.chooser.random() < 0.5)} if name is not None else None
+    return {"client": name, "power": float(chance.chooser.random() < 0.5)} if name is not None else None
 
 
 # -- the network -------------------------------------------------------------------------------------------------------
@@ -231,9 +231,9 @@ def _spoil_network(cluster: SimulatedCluster, stall: float, cut: float) -> End:
 # -- disks -------------------------------------------------------------------------------------------------------------
 
 
-def _slow_disk(cluster: SimulatedCluster, host: str, seconds: float) -> End:
-    node = cluster.nodes[host]
-    cluster.note("slow disk", host, seconds)
+def _slow_disk(cluster: SimulatedCluster, member: str, seconds: float) -> End:
+    node = cluster.nodes[member]
+    cluster.note("slow disk", member, seconds)
     node.disk_seconds = (min(0.001, seconds), seconds)
 
     def end() -> None:
@@ -248,27 +248,27 @@ def _mend_disk(cluster: SimulatedCluster, name: str) -> None:
     _restart(cluster, name)
 
 
-def _fail_disk(cluster: SimulatedCluster, host: str) -> End:
+def _fail_disk(cluster: SimulatedCluster, member: str) -> End:
     """Syncs fail; the process must not go on."""
-    cluster.note("failing sync", host)
-    cluster.nodes[host].disk.fail_syncs = True
-    return lambda: _mend_disk(cluster, host)
+    cluster.note("failing sync", member)
+    cluster.nodes[member].disk.fail_syncs = True
+    return lambda: _mend_disk(cluster, member)
 
 
-def _fill_disk(cluster: SimulatedCluster, host: str, free: float) -> End:
+def _fill_disk(cluster: SimulatedCluster, member: str, free: float) -> End:
     """free: bytes."""
-    cluster.note("full disk", host)
-    cluster.nodes[host].disk.free_bytes = int(free)
-    return lambda: _mend_disk(cluster, host)
+    cluster.note("full disk", member)
+    cluster.nodes[member].disk.free_bytes = int(free)
+    return lambda: _mend_disk(cluster, member)
 
 
 def _draw_wipe(chance: Chance) -> Arguments | None:
     name = chance.spare_member()
-    return {"host": name} if name is not None else None
+    return {"member": name} if name is not None else None
 
 
-def _wipe(cluster: SimulatedCluster, host: str) -> None:
-    cluster.wipe(host)
+def _wipe(cluster: SimulatedCluster, member: str) -> None:
+    cluster.wipe(member)
 
 
 # -- clocks ------------------------------------------------------------------------------------------------------------
@@ -293,17 +293,21 @@ def _let_clock_drift(cluster: SimulatedCluster, host: str, rate: float) -> None:
 
 
 def _a_member(chance: Chance) -> Arguments:
+    return {"member": chance.member()}
+
+
+def _the_host_of_a_member(chance: Chance) -> Arguments:
     return {"host": chance.member()}
 
 
 def _some_members(chance: Chance) -> Arguments:
-    return {"hosts": chance.members()}
+    return {"members": chance.members()}
 
 
 FAULTS: dict[str, Fault] = {
-    "kill": Fault(draw=_some_members, begin=_kill, takes=("hosts",)),
-    "cut-power": Fault(draw=_some_members, begin=_cut_power, takes=("hosts",)),
-    "pause": Fault(draw=_a_member, begin=_pause, takes=("host",)),
+    "kill": Fault(draw=_some_members, begin=_kill, takes=("members",)),
+    "cut-power": Fault(draw=_some_members, begin=_cut_power, takes=("members",)),
+    "pause": Fault(draw=_the_host_of_a_member, begin=_pause, takes=("host",)),
     "suspend": Fault(
         draw=lambda chance: {"host": chance.member(), "seconds": chance.seconds(0.1, chance.length)},
         begin=_suspend,
@@ -312,26 +316,26 @@ FAULTS: dict[str, Fault] = {
     ),
     "partition": Fault(draw=_draw_sides, begin=_partition, takes=("side", "other")),
     "one-way-partition": Fault(draw=_draw_sides, begin=_partition_one_way, takes=("side", "other")),
-    "isolate": Fault(draw=_a_member, begin=_isolate, takes=("host",)),
+    "isolate": Fault(draw=_the_host_of_a_member, begin=_isolate, takes=("host",)),
     "bridge": Fault(draw=_draw_bridge, begin=_partition, takes=("side", "other")),
     "flap": Fault(draw=_draw_flap, begin=_flap, takes=("source", "target", "down", "up", "times"), lasts=False),
     "slow-link": Fault(draw=_draw_slow_link, begin=_slow_link, takes=("source", "target", "latency", "rate")),
     "bad-network": Fault(draw=_draw_bad_network, begin=_spoil_network, takes=("stall", "cut")),
     "slow-disk": Fault(
-        draw=lambda chance: {"host": chance.member(), "seconds": chance.chooser.choice((0.05, 0.3, 2.0))},
+        draw=lambda chance: {"member": chance.member(), "seconds": chance.chooser.choice((0.05, 0.3, 2.0))},
         begin=_slow_disk,
-        takes=("host", "seconds"),
+        takes=("member", "seconds"),
     ),
-    "fail-disk": Fault(draw=_a_member, begin=_fail_disk, takes=("host",)),
+    "fail-disk": Fault(draw=_a_member, begin=_fail_disk, takes=("member",)),
     "fill-disk": Fault(
-        draw=lambda chance: {"host": chance.member(), "free": float(chance.chooser.randrange(5000))},
+        draw=lambda chance: {"member": chance.member(), "free": float(chance.chooser.randrange(5000))},
         begin=_fill_disk,
-        takes=("host", "free"),
+        takes=("member", "free"),
     ),
     "jump-clock": Fault(draw=_draw_jump, begin=_jump_clock, takes=("host", "seconds"), lasts=False),
     "drift-clock": Fault(draw=_draw_drift, begin=_let_clock_drift, takes=("host", "rate"), lasts=False),
-    "wipe": Fault(draw=_draw_wipe, begin=_wipe, takes=("host",), lasts=False, loses_disk=True),
+    "wipe": Fault(draw=_draw_wipe, begin=_wipe, takes=("member",), lasts=False, loses_disk=True),
     "pause-client": Fault(draw=lambda chance: _of_a_client(chance.client()), begin=_pause, takes=("host",)),
     "suspend-client": Fault(draw=_draw_suspended_client, begin=_suspend, takes=("host", "seconds"), lasts=False),
-    "kill-client": Fault(draw=_draw_killed_client, begin=_kill_client, takes=("host", "power"), lasts=False),
+    "kill-client": Fault(draw=_draw_killed_client, begin=_kill_client, takes=("client", "power"), lasts=False),
 }

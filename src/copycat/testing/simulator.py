@@ -11,6 +11,7 @@ Source: reliability §3 "Simulator".
 """
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from random import Random
 from typing import Any
@@ -18,7 +19,7 @@ from typing import Any
 from copycat.errors import CopycatError
 from copycat.raft.core.config import RaftConfig
 from copycat.testing.cluster import SimulatedCluster, SimulationError, simulate
-from copycat.testing.faults import FAULTS
+from copycat.testing.faults import FAULTS, Action
 from copycat.testing.nemesis import Nemesis
 from copycat.testing.network import LinkRule
 from copycat.testing.workload import Ledger, LedgerMachine, Workload
@@ -31,19 +32,23 @@ LIVENESS_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What a seed draws. Times in seconds; `faults` are keys of `faults.FAULTS`."""
+    """What a seed draws. Times in seconds.
 
-    members: int
-    clients: int
-    election_timeout_ms: int
-    heartbeat_ms: int
-    lease_ms: int
-    latency: tuple[float, float]
-    session_timeout: float
-    pace: float
-    fault_pause: float
-    fault_length: float
-    faults: tuple[str, ...]
+    latency: of links, from and to. pace: seconds between two calls of a kind. faults: keys of `faults.FAULTS`, one of
+    which begins every `fault_pause` on average, and lasts `fault_length` at most.
+    """
+
+    members: int = 3
+    clients: int = 2
+    election_timeout_ms: int = 300
+    heartbeat_ms: int = 60
+    lease_ms: int = 210
+    latency: tuple[float, float] = (0.0005, 0.005)
+    session_timeout: float = 2.0
+    pace: float = 0.3
+    fault_pause: float = 1.5
+    fault_length: float = 4.0
+    faults: tuple[str, ...] = ()
 
     @classmethod
     def draw(cls, chooser: Random) -> "Settings":
@@ -63,17 +68,26 @@ class Settings:
             faults=tuple(name for name in FAULTS if chooser.random() < 0.5),
         )
 
+    def config(self) -> RaftConfig:
+        """The times of consensus. Raises ConfigurationError when they do not go together."""
+        return RaftConfig(
+            election_timeout_ms=self.election_timeout_ms, heartbeat_ms=self.heartbeat_ms, lease_ms=self.lease_ms
+        )
+
 
 @dataclass(slots=True, kw_only=True)
 class Report:
     """What became of a seed. `problems` are what must not be; empty: all is well.
 
     seconds: simulated. events: deliveries, jobs of disks and faults, of which `trace` is the hash. elections: terms
-    that had a leader. faults: by kind, what was done and what came of it.
+    that had a leader. faults: by kind, what was done and what came of it. actions: the faults that were begun, within
+    `fault_seconds`.
     """
 
     seed: int
     settings: Settings
+    fault_seconds: float = SECONDS
+    actions: list[Action] = field(default_factory=list, repr=False)
     problems: list[str] = field(default_factory=list)
     seconds: float = 0.0
     events: int = 0
@@ -89,20 +103,31 @@ class Report:
     trace: str = ""
 
     def as_dict(self) -> dict[str, Any]:
-        """The same as plain values."""
-        return {**asdict(self), "faults": dict(sorted(self.faults.items()))}
+        """The same as plain values, but for the actions."""
+        known = {**asdict(self), "faults": dict(sorted(self.faults.items()))}
+        del known["actions"]
+        return known
 
 
-def run_seed(seed: int, *, seconds: float = SECONDS) -> Report:
-    """Simulate what this seed draws, with faults for so long. Always returns: what went wrong is in the report."""
-    chooser = Random(f"{seed}/settings")
-    report = Report(seed=seed, settings=Settings.draw(chooser))
-    settings = report.settings
+def run_seed(
+    seed: int,
+    *,
+    seconds: float = SECONDS,
+    settings: Settings | None = None,
+    actions: Sequence[Action] | None = None,
+) -> Report:
+    """Simulate what this seed draws, with faults for so long. Always returns: what went wrong is in the report.
+
+    settings and actions are given instead of drawn, for example from a `script`.
+    """
+    settings = settings if settings is not None else Settings.draw(Random(f"{seed}/settings"))
+    report = Report(seed=seed, settings=settings, fault_seconds=seconds)
 
     async def scenario(cluster: SimulatedCluster) -> None:
-        workload = Workload(cluster, pace=settings.pace)
+        workload, nemesis = Workload(cluster, pace=settings.pace), Nemesis(cluster)
+        report.actions = nemesis.actions
         try:
-            await _run(cluster, workload, settings, report, seconds)
+            await _run(cluster, workload, nemesis, report, actions)
         except SimulationError as error:
             report.problems.append(str(error))
         finally:
@@ -114,11 +139,7 @@ def run_seed(seed: int, *, seconds: float = SECONDS) -> Report:
             settings.members,
             seed=seed,
             resources=[LedgerMachine],
-            config=RaftConfig(
-                election_timeout_ms=settings.election_timeout_ms,
-                heartbeat_ms=settings.heartbeat_ms,
-                lease_ms=settings.lease_ms,
-            ),
+            config=settings.config(),
             rule=LinkRule(latency=settings.latency),
         )
     except Exception as error:
@@ -142,12 +163,20 @@ def _gather(cluster: SimulatedCluster, workload: Workload, report: Report) -> No
 
 
 async def _run(
-    cluster: SimulatedCluster, workload: Workload, settings: Settings, report: Report, seconds: float
+    cluster: SimulatedCluster,
+    workload: Workload,
+    nemesis: Nemesis,
+    report: Report,
+    actions: Sequence[Action] | None,
 ) -> None:
+    settings, seconds = report.settings, report.fault_seconds
     for number in range(settings.clients):
         await workload.begin(f"client-{number + 1}", session_timeout=settings.session_timeout)
-    nemesis = Nemesis(cluster)
-    nemesis.draw(cluster.streams["faults"], settings.faults, pause=settings.fault_pause, length=settings.fault_length)
+    if actions is None:
+        chooser = cluster.streams["faults"]
+        nemesis.draw(chooser, settings.faults, pause=settings.fault_pause, length=settings.fault_length)
+    else:
+        nemesis.follow(actions)
     try:
         end = cluster.loop.now + seconds
         await cluster.until(lambda: cluster.loop.now >= end, 2 * seconds, "the end of the faults")
