@@ -83,6 +83,24 @@ async def test_members_that_others_know_of_are_asked_too_and_go_by_their_ids(mon
     assert answers["c"]["id"] == "c"
 
 
+async def test_members_that_are_at_other_addresses_for_one_another_are_counted_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As behind proxies, or with addresses of a network of their own."""
+    inside = {"a": "10.0.0.1:1", "b": "10.0.0.2:1", "c": "10.0.0.3:1"}
+    there = {"h1:1": "a", "h2:1": "b", "10.0.0.3:1": "c"}
+
+    async def ask(member: Member, timeout: float) -> dict[str, Any]:
+        if member.address not in there:
+            return {"unreachable": "no answer within 1 s"}
+        return {**answer(there[member.address], term=1, leader="a"), "members": inside}
+
+    monkeypatch.setattr(survey, "ask", ask)
+    answers = await ask_all(parse_members("a=h1:1,b=h2:1,c=h3:1"), timeout=1.0)
+
+    assert {name: found["id"] for name, found in answers.items()} == {"a": "a", "b": "b", "c": "c"}
+
+
 def test_status_of_nobody_exits_with_1(capsys: pytest.CaptureFixture[str]) -> None:
     address = one_member().removeprefix("a=")
 

@@ -6,7 +6,7 @@ from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Sequence
 
 from copycat import __version__
-from copycat.cli import bench, bench_client, demo, server, simulate, status
+from copycat.cli import bench, bench_client, chaos, demo, server, simulate, status
 from copycat.cli.command import Command
 from copycat.cli.settings import SettingError, add_flags, resolve
 from copycat.errors import CopycatError
@@ -17,6 +17,7 @@ COMMANDS: tuple[Command, ...] = (
     demo.COMMAND,
     bench.COMMAND,
     simulate.COMMAND,
+    chaos.COMMAND,
     bench_client.COMMAND,
 )
 

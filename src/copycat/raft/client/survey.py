@@ -13,17 +13,26 @@ Answers = dict[str, dict[str, Any]]
 
 
 async def ask_all(members: Sequence[Member], timeout: float) -> Answers:
-    """Ask these members and then those that they know of, each for `timeout` seconds; the answers by id."""
+    """Ask these members and then those that they know of, each for `timeout` seconds; the answers by id.
+
+    Members may reach one another at other addresses than these: who has answered is not asked again.
+    """
     answers = await _ask(members, timeout)
+    present = {answer["id"] for answer in answers.values() if has_answered(answer)}
     known = {
-        address: Member.parse(f"{member_id}={address}")
+        address: Member.parse(f"{name}={address}")
         for answer in answers.values()
-        for member_id, address in answer.get("members", {}).items()
+        for name, address in answer.get("members", {}).items()
     }
-    others = [member for address, member in known.items() if address not in answers]
+    others = [each for each in known.values() if each.id not in present and each.address not in answers]
     answers |= await _ask(others, timeout)
-    names = {member.address: member.id for member in members} | {address: each.id for address, each in known.items()}
-    return dict(sorted((str(answer.get("id", names[address])), answer) for address, answer in answers.items()))
+    names = {member.address: member.id for member in (*members, *known.values())}
+    found: Answers = {}
+    for address, answer in answers.items():
+        name = str(answer.get("id", names[address]))
+        if name not in found or has_answered(answer):
+            found[name] = answer
+    return dict(sorted(found.items()))
 
 
 async def _ask(members: Sequence[Member], timeout: float) -> Answers:
