@@ -28,6 +28,7 @@ from copycat.raft.core.effects import (
 )
 from copycat.raft.core.events import (
     Applied,
+    CommitAwaited,
     Event,
     FaultCleared,
     Flushed,
@@ -54,6 +55,7 @@ SETTINGS = {
     "lease": "lease_ms",
     "append": "append_bytes_max",
     "inflight": "inflight_bytes_max",
+    "notice": "notice_ms",
 }
 ENOUGH = 1_000  # deliveries in one command: more is an endless conversation
 
@@ -85,7 +87,7 @@ class Stage:
 
     def __init__(self) -> None:
         self.now = START
-        self.config = RaftConfig()
+        self.config = RaftConfig(notice_ms=0)
         self.actors: dict[str, Actor] = {}
         self.flying: list[Flight] = []
         self.cuts: set[tuple[str, str]] = set()
@@ -110,7 +112,7 @@ class Stage:
     # -- members -----------------------------------------------------------------------------------------------------
 
     def do_cluster(self, members: list[str], **settings: str) -> None:
-        self.config = RaftConfig(**{SETTINGS[name]: int(value) for name, value in settings.items()})
+        self.config = RaftConfig(**{SETTINGS[name]: int(value) for name, value in {"notice": "0", **settings}.items()})
         given = {line.split()[0]: dict(word.split("=") for word in line.split()[1:]) for line in members}
         for position, (name, facts) in enumerate(given.items()):
             blocks = blocks_of(*(int(term) for term in facts.get("log", "").split(",") if term))
@@ -289,6 +291,9 @@ class Stage:
 
     def do_read(self, name: str, *tokens: str) -> None:
         self.step(self.actors[name], *(ReadRequested(token) for token in tokens))
+
+    def do_awaited(self, name: str) -> None:
+        self.step(self.actors[name], CommitAwaited())
 
     def do_slow(self, *names: str) -> None:
         for name in names:

@@ -90,7 +90,7 @@ class CoreCluster:
 
     def __init__(self, size: int, seed: int = 0, config: RaftConfig | None = None) -> None:
         self.random = random.Random(seed)
-        self.config = config or RaftConfig()
+        self.config = config or RaftConfig(notice_ms=0)
         self.now = 1_000
         self.queue: list[tuple[int, int, str, int, Any]] = []
         self.count = 0

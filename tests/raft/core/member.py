@@ -97,7 +97,7 @@ class Member:
             member_id="a",
             voters=[chr(ord("a") + position) for position in range(size)],
             configuration=CONFIGURATION,
-            config=config or RaftConfig(),
+            config=config or RaftConfig(notice_ms=0),
             log=log,
             term=term,
             vote=vote,
@@ -217,7 +217,7 @@ HISTORY = blocks_of(1, 2)
 
 def elected(size: int = 3, **settings: int) -> Member:
     """The leader of term 3 with two older entries, its first own one (3) not yet durable anywhere."""
-    member = Member(HISTORY, term=2, size=size, config=RaftConfig(**settings))
+    member = Member(HISTORY, term=2, size=size, config=RaftConfig(**{"notice_ms": 0, **settings}))
     member.lead()
     return member
 

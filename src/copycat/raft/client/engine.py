@@ -149,7 +149,7 @@ class ClientEngine:
         self._on_stopped()
         self.session.is_leaving = True
         for outcome in self.session.end(why):
-            self._handle(outcome)
+            self._handle(outcome, self._now())
         self.submitter.fail_queries(lambda what: ClosedError(f"{what}: unanswered; {why}"))
         if not self._registered.done():
             self._registered.set_exception(ClosedError(why))
@@ -164,7 +164,7 @@ class ClientEngine:
         connection = self.connector.connection
         if connection is not None:
             connection.on_writable.append(self._on_writable)
-        self._made_progress()
+        self._progress_at = self._now()
         self._flush()
 
     def _on_lost(self) -> None:
@@ -181,11 +181,11 @@ class ClientEngine:
         for frame in frames:
             notice = session.notice
             for outcome in session.receive(frame, now):
-                self._handle(outcome)
+                self._handle(outcome, now)
             if session.notice is not notice:
                 self._on_notice()
         self._update_state()
-        self._flush()
+        self.submitter.end_turn_soon()  # with what those who were answered call next
 
     def _on_notice(self) -> None:
         notice = self.session.notice
@@ -198,10 +198,7 @@ class ClientEngine:
             self.connector.note(f"names {notice.leader} as leader, which has not answered yet")
         self.connector.follow(notice.leader, notice.members.get(notice.leader))
 
-    def _made_progress(self) -> None:
-        self._progress_at = self._now()
-
-    def _handle(self, outcome: Outcome) -> None:
+    def _handle(self, outcome: Outcome, now: float) -> None:
         match outcome:
             case Resolved():
                 self.submitter.resolve(outcome)
@@ -221,10 +218,10 @@ class ClientEngine:
         # A server that keeps the session alive and does not answer its commands may have lost them.
         if not (isinstance(outcome, Kept) and self.session.is_owed_results):
             self._patience = self._patience_min
-            self._made_progress()
+            self._progress_at = now
         if self.session.id:
             self.connector.settle()
-            self._is_lost = self._is_lost and self.session.keep_alive.lost_at <= self._now()
+            self._is_lost = self._is_lost and self.session.keep_alive.lost_at <= now
 
     def _on_session(self) -> None:
         self._is_lost = False
@@ -291,28 +288,28 @@ class ClientEngine:
 
     def _flush(self) -> None:
         """Send what is to be sent, and come back when there will be more."""
-        connection = self.connector.connection
+        connection, now = self.connector.connection, self._now()
         if connection is not None and connection.writable:
-            frames = self.session.take_frames(self._now())
+            frames = self.session.take_frames(now)
             if frames:
                 connection.send_many(frames)
                 connection.flush()
         is_owed, self._is_owed = self._is_owed, self.session.is_waiting
         if self._is_owed and not is_owed:
-            self._made_progress()  # patience counts from when the server began to owe something
-        self._wake_at(self._due(connection))
+            self._progress_at = now  # patience counts from when the server began to owe something
+        self._wake_at(self._due(connection, now))
 
-    def _due(self, connection: Connection | None) -> float:
+    def _due(self, connection: Connection | None, now: float) -> float:
         """When to come back, by the loop's time."""
         due = inf
         if connection is not None:
             if connection.writable:
                 due = self.session.due
-            if self.session.is_waiting:
+            if self._is_owed:
                 due = min(due, self._progress_at + self._patience)
         if self.session.id and not self._is_lost:
             due = min(due, self.session.keep_alive.lost_at)
-        return min(self.submitter.due, due - self._now() + self._loop.time())
+        return min(self.submitter.due, due - now + self._loop.time())
 
     def _wake_at(self, due: float) -> None:
         """A timer that is early is left alone: it finds nothing to do and is set anew."""
@@ -342,7 +339,7 @@ class ClientEngine:
 
     def _lose_patience(self) -> None:
         waited, self._patience = self._patience, min(2 * self._patience, PATIENCE_SECONDS_MAX)
-        self._made_progress()
+        self._progress_at = self._now()
         # Also when there is no other server: this connection may be one that only this end believes in.
         self.connector.leave(f"no {'answer' if self.session.is_ready else 'leader'} for {waited:g} s")
 

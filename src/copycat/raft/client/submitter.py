@@ -90,7 +90,7 @@ class Submitter:
         future = begin(self._loop, what, decode, self._deadline(seconds))
         self._session.command(operation, future)
         if not self._is_turn_scheduled:
-            self._schedule_turn()
+            self.end_turn_soon()
         return future
 
     def query(
@@ -100,7 +100,7 @@ class Submitter:
         future = begin(self._loop, what, decode, self._deadline(seconds))
         self._session.query(operation, future, consistency)
         if not self._is_turn_scheduled:
-            self._schedule_turn()
+            self.end_turn_soon()
         return future
 
     def _deadline(self, seconds: float | None) -> float:
@@ -113,9 +113,11 @@ class Submitter:
             self._earliest = deadline
         return deadline
 
-    def _schedule_turn(self) -> None:
-        self._is_turn_scheduled = True
-        self._loop.call_soon(self._end_turn)
+    def end_turn_soon(self) -> None:
+        """Send what is to be sent when everything that is ready to run now has run."""
+        if not self._is_turn_scheduled:
+            self._is_turn_scheduled = True
+            self._loop.call_soon(self._end_turn)
 
     def _end_turn(self) -> None:
         self._is_turn_scheduled = False

@@ -13,6 +13,8 @@ class RaftConfig:
         hears no majority for this long steps down. Too small for the network or the disk: needless elections.
     heartbeat_ms: how often an idle leader speaks.
     lease_ms: the promise asked of followers, more than two heartbeats and less than the election timeout.
+    notice_ms: how long a leader that has just committed waits for blocks to send the commit index with, unless a client
+        elsewhere waits for it. 0: never; each commit is then a frame more, and a turn more for every follower.
     inflight_bytes_max: what may be on the way to one member before its answers come back.
     append_bytes_max: the most one append carries; a larger block still goes alone.
     """
@@ -20,6 +22,7 @@ class RaftConfig:
     election_timeout_ms: int = 500
     heartbeat_ms: int = 100
     lease_ms: int = 250
+    notice_ms: int = 2
     inflight_bytes_max: int = 8 << 20
     append_bytes_max: int = 1 << 20
 
@@ -34,6 +37,8 @@ class RaftConfig:
                 f"the lease ({self.lease_ms} ms) must be more than two heartbeats ({2 * self.heartbeat_ms} ms) and "
                 f"less than the election timeout ({self.election_timeout_ms} ms)"
             )
+        if self.notice_ms < 0:
+            raise ConfigurationError(f"notice_ms must be 0 or more, not {self.notice_ms}")
         if self.inflight_bytes_max <= 0 or self.append_bytes_max <= 0:
             raise ConfigurationError("inflight_bytes_max and append_bytes_max must be positive")
 

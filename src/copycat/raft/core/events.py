@@ -50,6 +50,11 @@ class Applied:
 
 
 @dataclass(slots=True)
+class CommitAwaited:
+    """Clients of other members wait for what was committed, such as events: let the members hear of it at once."""
+
+
+@dataclass(slots=True)
 class ReadRequested:
     """Linearizable reads wait under `token`; answered by `ReadReady` or `ReadRefused`, once."""
 
@@ -71,4 +76,15 @@ class Reachable:
     member: str
 
 
-Event = Received | Proposed | Flushed | Persisted | FaultCleared | Applied | ReadRequested | Unreachable | Reachable
+Event = (
+    Received
+    | Proposed
+    | Flushed
+    | Persisted
+    | FaultCleared
+    | Applied
+    | CommitAwaited
+    | ReadRequested
+    | Unreachable
+    | Reachable
+)

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 # A lease is trusted for this share of what was promised: clocks may drift by a fifth within it (protocol §3.4).
 LEASE_SHARE = 0.8
 
+NEVER = 1 << 62
+
 
 @dataclass(slots=True, kw_only=True)
 class Leader:
@@ -41,6 +43,7 @@ class Leader:
     time_from: int  # ... at this reading of the leader's clock
     elected_ms: int
     heartbeat_ms: int
+    notice_ms: int = NEVER  # when members are told of the commit index, be there blocks to go with it or not
     round: int = 0
     sent: deque[tuple[int, int]] = field(default_factory=deque)  # (round, send time), oldest first
     reads: list[object] = field(default_factory=list)  # arrived since the last round was sent
@@ -164,6 +167,11 @@ def on_persisted(raft: Raft, role: Leader) -> None:
     """A leader's term and vote were durable before it led."""
 
 
+def on_commit_awaited(raft: Raft, role: Leader) -> None:
+    """Members have clients that wait for what they will apply."""
+    role.notice_ms = raft.now
+
+
 # -- once a turn -----------------------------------------------------------------------------------------------------
 
 
@@ -173,7 +181,8 @@ def finish(raft: Raft, role: Leader) -> None:
     release(raft, role)
     due = raft.now >= role.heartbeat_ms
     confirm = due or bool(role.reads)
-    news = [m for m, p in role.members.items() if p.reachable and (confirm or has_news(raft, p))]
+    notice = raft.now >= role.notice_ms
+    news = [m for m, p in role.members.items() if p.reachable and (confirm or has_news(raft, p, notice))]
     if news or confirm:
         role.round += 1
         role.sent.append((role.round, raft.now))
@@ -185,9 +194,13 @@ def finish(raft: Raft, role: Leader) -> None:
         role.heartbeat_ms = raft.now + raft.config.heartbeat_ms
     for member in news:
         replicate(raft, role, member, confirm, due)
+    if not any(p.reachable and p.told_commit < raft.commit_index for p in role.members.values()):
+        role.notice_ms = NEVER
     release(raft, role)  # a single member is its own majority
     limit = raft.config.election_timeout_ms + 1
     role.deadline_ms = min(role.heartbeat_ms, contact_ms(raft, role) + limit)
+    if role.notice_ms > raft.now:  # else it waits for a member's answer
+        role.deadline_ms = min(role.deadline_ms, role.notice_ms)
     if raft.flush_since is not None:
         role.deadline_ms = min(role.deadline_ms, raft.flush_since + limit)
 
@@ -200,6 +213,7 @@ def advance(raft: Raft, role: Leader) -> None:
     index = agreed([raft.durable_index, *(progress.match_index for progress in role.members.values())])
     if index > raft.commit_index and index >= role.first_index:
         raft.commit(index)
+        role.notice_ms = min(role.notice_ms, raft.now + raft.config.notice_ms)
 
 
 def release(raft: Raft, role: Leader) -> None:
@@ -217,13 +231,13 @@ def forget_rounds(raft: Raft, role: Leader) -> None:
         role.sent.popleft()
 
 
-def has_news(raft: Raft, progress: Progress) -> bool:
-    """Whether there are blocks to send, or a commit index a follower has not heard."""
+def has_news(raft: Raft, progress: Progress, notice: bool) -> bool:
+    """Whether there are blocks to send, or it is time for a commit index the member has not heard of."""
     if progress.probing and progress.probe_sent:
         return False
     if progress.next_index <= raft.log.last_index:
         return progress.inflight_bytes < raft.config.inflight_bytes_max
-    return progress.told_commit < raft.commit_index
+    return notice and progress.told_commit < raft.commit_index
 
 
 def replicate(raft: Raft, role: Leader, member: str, confirm: bool, due: bool) -> None:

@@ -32,6 +32,7 @@ from copycat.raft.core.effects import (
 )
 from copycat.raft.core.events import (
     Applied,
+    CommitAwaited,
     Event,
     FaultCleared,
     Flushed,
@@ -364,6 +365,11 @@ def on_applied(raft: Raft, event: Applied) -> None:
     raft.applied_index = event.index
 
 
+def on_commit_awaited(raft: Raft, event: CommitAwaited) -> None:
+    if type(raft.role) is leader.Leader:
+        leader.on_commit_awaited(raft, raft.role)
+
+
 def on_proposed(raft: Raft, event: Proposed) -> None:
     if type(raft.role) is leader.Leader and raft.is_ready:
         leader.propose(raft, raft.role, event)
@@ -396,6 +402,7 @@ ON_EVENT: dict[type, Callable[..., None]] = {
     Persisted: on_persisted,
     FaultCleared: on_fault_cleared,
     Applied: on_applied,
+    CommitAwaited: on_commit_awaited,
     Proposed: on_proposed,
     ReadRequested: on_read,
     Unreachable: on_unreachable,

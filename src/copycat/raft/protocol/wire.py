@@ -102,6 +102,7 @@ HEADER_STATUS = Struct("<BQ")  # tag, request
 
 encode_msgpack = msgspec.msgpack.Encoder().encode
 _decode_operations = msgspec.msgpack.Decoder(list[list[Any]]).decode
+_decode_plain_operations = msgspec.msgpack.Decoder(list[list[bytes | int | float | bool | None]]).decode
 _decode_results = msgspec.msgpack.Decoder(list[Any]).decode
 
 
@@ -155,6 +156,10 @@ encode_operations: Callable[[list[Any]], bytes] = encode_msgpack
 
 def decode_operations(blob: bytes) -> list[list[Any]]:
     """The operations of a batch: one decode call for all. Raises ProtocolError, on every replica alike."""
+    try:
+        return _decode_plain_operations(blob)  # what cannot be too deep: so are those of the shipped resources
+    except UNREADABLE:
+        pass
     try:
         operations = _decode_operations(blob)
     except RecursionError:

@@ -42,11 +42,15 @@ class Delivery:
             client.delivered[session_id] = None
             self._send(session_id)
 
-    def published(self, session_ids: list[int]) -> None:
-        """Events were published to these sessions; those not connected here are another server's."""
+    def published(self, session_ids: list[int]) -> bool:
+        """Events were published to these sessions; returns whether some of them are another server's to send."""
+        elsewhere = False
         for session_id in session_ids:
             if session_id in self._cursors:
                 self._send(session_id)
+            else:
+                elsewhere = True
+        return elsewhere
 
     def send_after(self, session_id: int, client: ClientConnection, index: int) -> None:
         """The client has every event up to `index`, and misses what follows."""

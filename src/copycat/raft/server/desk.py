@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from copycat.errors import ProtocolError
+from copycat.raft.core.events import CommitAwaited, Event
 from copycat.raft.core.follower import Follower
 from copycat.raft.core.leader import Leader, lease_until
 from copycat.raft.core.raft import Raft
@@ -49,6 +50,8 @@ class Turns(Protocol):
     executor: Executor
 
     def wake(self) -> None: ...
+
+    def post(self, event: Event) -> None: ...
 
     def now_ms(self) -> int: ...
 
@@ -263,8 +266,8 @@ class Desk:
             if type(outcome) is Ended:
                 self.delivery.ended(outcome.session)
         published = self._driver.executor.take_published()
-        if published:
-            self.delivery.published(published)
+        if published and self.delivery.published(published) and intake is not None:
+            self._driver.post(CommitAwaited())
 
 
 def sessions_confirmed(frame: bytes) -> list[int]:

@@ -44,6 +44,7 @@ from copycat.util.clock import Clock
 
 if TYPE_CHECKING:
     from copycat.raft.server.desk import Desk
+    from copycat.raft.server.intake import Intake
 
 _log = logging.getLogger(__name__)
 
@@ -80,7 +81,7 @@ class Driver:
         self.raft = raft
         self.log = log
         self.executor = executor
-        self.desk: Desk | None = None  # set once, before `start`
+        self.desk: Desk  # set once, before `start`
         self._peers = peers
         self._clock = clock
         self._save_vote = save_vote
@@ -101,7 +102,7 @@ class Driver:
 
     def start(self) -> None:
         """Take the first turn soon."""
-        check(self.desk is not None, "a driver has a desk before it starts")
+        check(hasattr(self, "desk"), "a driver has a desk before it starts")
         self._is_running = True
         self.wake()
 
@@ -158,35 +159,45 @@ class Driver:
 
     def _pass(self) -> None:
         """Events in, effects done, what is committed applied, the log on its way to the disk."""
+        raft, desk, executor = self.raft, self.desk, self.executor
         events, self._inbox = self._inbox, []
-        self._add_wishes(events)
-        for effect in self.raft.step(self.now_ms(), events):
+        if executor.applied_index > raft.applied_index:
+            events.append(Applied(executor.applied_index))
+        if desk.intake is not None:
+            self._add_wishes(desk.intake, events)
+        for effect in raft.step(self.now_ms(), events):
             PERFORM[type(effect)](self, effect)
-        self._apply()
-        if self._desk.intake is None and self.raft.is_ready:
-            self._desk.lead()
-            self._contacts_ms = 0
-            self.wake()
-        self._desk.reads.release()
         self._peers.flush()  # what is to be replicated leaves before this disk is waited for
-        self.flusher.kick(alone=not self._desk.intake or not self._desk.intake.waiting)
-
-    @property
-    def _desk(self) -> "Desk":
-        desk = self.desk
-        check(desk is not None, "a driver has a desk")
-        return desk  # type: ignore[return-value]  # checked
-
-    def _add_wishes(self, events: list[Event]) -> None:
-        """The clients' commands, gathered while the log was busy, and their reads."""
-        desk = self._desk
         intake = desk.intake
         if intake is None:
-            return
+            self.flusher.kick(alone=True)  # the leader waits for it, and nobody for what is applied here
+            self._apply()
+            if raft.is_leader:
+                self._begin_to_lead()
+        else:
+            alone = not intake.waiting
+            beside = self.flusher.goes_beside(alone=alone)
+            if beside:
+                self.flusher.kick(alone=alone)  # the disk writes while commands are applied
+            self._apply()
+            if not beside:
+                self.flusher.kick(alone=alone)
+        desk.reads.release()
+
+    def _begin_to_lead(self) -> None:
+        """The core leads: so does the desk, once the first entry of this term is applied."""
+        if self.raft.is_ready:
+            self.desk.lead()
+            self._contacts_ms = 0
+        if self.executor.applied_index > self.raft.applied_index or self.desk.intake is not None:
+            self.wake()
+
+    def _add_wishes(self, intake: "Intake", events: list[Event]) -> None:
+        """The clients' commands, gathered while the log was busy, and their reads."""
         self._watch_contacts()
         if intake.waiting and not self.log.flushing:
             events.extend(intake.take())
-        queries = desk.reads.take_arrived()
+        queries = self.desk.reads.take_arrived()
         if queries:
             events.append(ReadRequested(queries))
 
@@ -196,7 +207,7 @@ class Driver:
         if now >= self._contacts_ms and isinstance(role, Leader):
             self._contacts_ms = now + self.raft.config.heartbeat_ms
             idle = self.executor.applied_index == self.raft.log.last_index
-            self._desk.watch(now, role.time_base + now - role.time_from, idle=idle)
+            self.desk.watch(now, role.time_base + now - role.time_from, idle=idle)
 
     def _apply(self) -> None:
         """Apply what is committed, a bounded amount a pass, so that a long log does not silence a member."""
@@ -205,11 +216,10 @@ class Driver:
             return
         size = 0
         for block in self._committed_blocks(executor.applied_index + 1, commit):
-            self._desk.deliver(executor.apply(block))
+            self.desk.deliver(executor.apply(block))
             size += block.size
             if size >= APPLY_BYTES_A_PASS:
                 break
-        self._inbox.append(Applied(executor.applied_index))
 
     def _committed_blocks(self, first: int, commit: int) -> list[Block]:
         recent = self._recent
@@ -238,7 +248,10 @@ class Driver:
 
     def _ring(self) -> None:
         self._timer = None
-        self.wake()
+        if self.now_ms() >= self.raft.deadline_ms:
+            self.wake()
+        elif self._is_running:  # what it was set for has happened meanwhile
+            self._arm()
 
     # -- effects -----------------------------------------------------------------------------------------------------
 
@@ -321,7 +334,7 @@ class Driver:
 
     def _read_ready(self, effect: ReadReady) -> None:
         for queries in effect.tokens:
-            self._desk.reads.confirmed(queries, effect.index)  # type: ignore[arg-type]  # what `_add_wishes` put in
+            self.desk.reads.confirmed(queries, effect.index)  # type: ignore[arg-type]  # what `_add_wishes` put in
 
     def _read_refused(self, _effect: ReadRefused) -> None:
         """The clients ask again, at the next leader."""
@@ -339,8 +352,8 @@ class Driver:
             extra={"role": effect.role, "term": effect.term, "leader": effect.leader},
         )
         if effect.role != "leader":
-            self._desk.stop_leading()
-        self._desk.announce()
+            self.desk.stop_leading()
+        self.desk.announce()
 
 
 PERFORM: dict[type[Effect], Callable[..., None]] = {

@@ -20,7 +20,7 @@ from copycat.util.clock import Clock
 from copycat.util.statistics import Histogram
 
 INLINE_BYTES_MAX = 4096
-INLINE_SECONDS_MAX = 0.001
+INLINE_SECONDS_MAX = 0.005
 SLOW_FLUSHES = 64  # how many flushes go beside the loop after a slow one
 
 
@@ -48,15 +48,20 @@ class Flusher:
         self._clearing = False
         self._cleared_by: Flush | None = None
 
+    def goes_beside(self, *, alone: bool) -> bool:
+        """Whether a flush now would go beside the loop. `alone`: nothing else waits for this loop."""
+        return not alone or self._beside > 0 or self._log.pending_bytes > INLINE_BYTES_MAX
+
     def kick(self, *, alone: bool) -> None:
-        """Begin a flush if one is needed and none runs. `alone`: nothing else waits for this loop."""
+        """Begin a flush if one is needed and none runs."""
+        beside = self.goes_beside(alone=alone)
         flush = self._log.take_flush()
         if flush is None:
             return
         if self._clearing:
             self._clearing, self._cleared_by = False, flush
         self._began = self._clock.monotonic()
-        if alone and self._beside == 0 and flush.size_bytes <= INLINE_BYTES_MAX:
+        if not beside:
             flush.run()
             if self._clock.monotonic() - self._began > INLINE_SECONDS_MAX:
                 self._beside = SLOW_FLUSHES

@@ -50,6 +50,7 @@ class Peers:
         self._dial_timeout = dial_timeout
         self._tasks = TaskOwner(f"{identity.member.id}-peers")
         self._links: dict[str, Connection] = {}
+        self._unflushed: dict[str, Connection] = {}  # sent to since `flush`
         self.failures: dict[str, str] = {}  # why the latest dial of each unreachable member failed
 
     def start(self) -> None:
@@ -73,6 +74,7 @@ class Peers:
         if link is None:
             return False
         link.send(frame)
+        self._unflushed[member] = link
         return True
 
     def send_all(self, frame: bytes) -> None:
@@ -82,8 +84,10 @@ class Peers:
 
     def flush(self) -> None:
         """Write what was sent this turn."""
-        for link in self._links.values():
-            link.flush()
+        if self._unflushed:
+            links, self._unflushed = self._unflushed, {}
+            for link in links.values():
+                link.flush()
 
     async def close(self) -> None:
         """Close every link and stop dialling."""

@@ -182,7 +182,9 @@ class RaftServer(Buildable):
             encode_results=encode_results,
             encode_event=encode_msgpack,
         )
-        raft = directory.restore(log, self.config, self._random.random, self._clock.boottime_ms())
+        # An election timeout is drawn with every append, for which the system's source is too slow.
+        timeouts = random.Random(self._random.getrandbits(64))
+        raft = directory.restore(log, self.config, timeouts.random, self._clock.boottime_ms())
         name = self.member.id
         driver = Driver(
             raft=raft,
