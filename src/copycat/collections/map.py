@@ -15,7 +15,7 @@ from typing import Any, Final, Generic, TypeVar, overload
 from copycat.collections import map_machine as machine
 from copycat.collections.map_machine import ADDED, OF_KEY, REMOVED, UPDATED, MapMachine
 from copycat.collections.pages import encode_prefix, walk
-from copycat.errors import ConfigurationError, Outcome, UnknownResourceError
+from copycat.errors import ConfigurationError, DecodeError, Outcome, UnknownResourceError
 from copycat.resource import (
     ConsistencyLevel,
     Entry,
@@ -76,6 +76,7 @@ class DistributedMap(Resource, Generic[K, V], machine=MapMachine):
         super().__init__(context)
         self._key = context.serializer.encode_key
         self._value = context.serializer.encode_value
+        self._decode_value = context.serializer.decode_value
         self._key_type, self._value_type = context.type_arguments or (Any, Any)
         self._first = self  # of this handle and its twins: the one that listens, until it is closed
         self._watched: dict[tuple[int, bytes | None], Subscription[MapChange[K, V]]] = {}  # kind, key or None: all
@@ -372,10 +373,16 @@ class DistributedMap(Resource, Generic[K, V], machine=MapMachine):
 
     def _previous(self, key: K, data: bytes | None) -> V | None:
         """Of a command about the key: it was applied, whatever becomes of its result here."""
-        return None if data is None else self.decode(data, self._value_type, f"key {key!r}", Outcome.APPLIED)
+        return None if data is None else self._read_value(key, data, Outcome.APPLIED)
 
     def _found(self, key: K, default: Any, data: bytes | None) -> Any:
-        return default if data is None else self.decode(data, self._value_type, f"key {key!r}")
+        return default if data is None else self._read_value(key, data, Outcome.NOT_APPLIED)
+
+    def _read_value(self, key: K, data: bytes, outcome: Outcome) -> Any:
+        try:
+            return self._decode_value(data, self._value_type)
+        except DecodeError:  # once more, for an error that names the key: too dear to be written each time
+            return self.decode(data, self._value_type, f"key {key!r}", outcome)
 
     def _entry(self, key: K, answer: list[Any] | None) -> Entry[V] | None:
         return None if answer is None else Entry(self._found(key, None, answer[0]), answer[1])
