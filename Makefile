@@ -13,7 +13,7 @@ PATHS  := $(wildcard src tests examples benchmarks)
 HEART  := src/copycat/raft/core/*,src/copycat/raft/machine/*,src/copycat/io/storage/*
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint types contracts pytest coverage heart mutants fix bench simulate chaos clean
+.PHONY: help run test lint types contracts pytest coverage heart mutants fix bench simulate chaos calls clean
 
 help:
 	@echo 'make run         the demo (sets up .venv on first use)'
@@ -79,6 +79,10 @@ simulate: $(STAMP)
 
 chaos: $(STAMP)
 	@$(BIN)/copycat chaos $(ARGS)
+
+# A server that is killed at, or fails in, each system call on its way to the disk in turn. Some minutes; needs strace.
+calls: $(STAMP)
+	@$(BIN)/python -m pytest -q tests/process/test_crash_at_calls.py --every-call $(ARGS)
 
 clean:
 	@rm -rf $(VENV) .set-up.log build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage htmlcov

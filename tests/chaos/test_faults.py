@@ -223,6 +223,11 @@ async def test_a_leader_that_is_cut_off_hears_and_reaches_nobody(bitten: tuple[W
     }
 
 
+async def test_a_leader_that_is_cut_off_with_its_clients_still_hears_them(bitten: tuple[Watched, Nemesis]) -> None:
+    """Whatever it acknowledges now by itself will be gone."""
+    assert await cut_by(bitten, fault("partition", "leader with clients", "b")) == {"b→a", "b→c", "a→b", "c→b"}
+
+
 async def test_halves_do_not_reach_each_other(bitten: tuple[Watched, Nemesis]) -> None:
     assert await cut_by(bitten, fault("partition", "halves", "a", "client-0", "b", "c", amount=0.4)) == {
         *("a→b", "a→c", "b→a", "c→a"),

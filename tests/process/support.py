@@ -42,11 +42,11 @@ class ProcessCluster(LocalCluster):
         super().__init__(directory, size)
         self._options = options
         self._interpreter = interpreter
-        self._wrapper = wrapper
+        self.wrapper = wrapper
 
     def command(self, name: str) -> list[str]:
         python, *arguments = super().command(name)
-        return [*self._wrapper, python, *self._interpreter, *arguments, *self._options]
+        return [*self.wrapper, python, *self._interpreter, *arguments, *self._options]
 
     def is_running(self, name: str) -> bool:
         """Whether a server that was started has not ended by itself."""
@@ -63,6 +63,13 @@ class ProcessCluster(LocalCluster):
     async def stop(self, name: str) -> int:
         """SIGTERM; returns the exit status."""
         os.kill(self.process_id(name), signal.SIGTERM)
+        return await self.ended(name)
+
+    async def hang_up(self, name: str) -> int:
+        """Let go of its stdin, upon which it closes; returns the exit status."""
+        stdin = self._processes[name].stdin
+        if stdin is not None:
+            stdin.close()
         return await self.ended(name)
 
     async def ended(self, name: str) -> int:

@@ -52,7 +52,7 @@ class Clients(Protocol):
 KINDS: Final[Mapping[str, tuple[str, ...]]] = {
     "kill": ("one", "one", "leader", "leader", "all"),
     "pause": ("one", "leader", "leader"),
-    "partition": ("leader", "halves", "one way", "bridge"),
+    "partition": ("leader", "leader with clients", "leader with clients", "halves", "one way", "bridge"),
     "network": ("slow", "narrow", "stall", "cut", "drop", "forget", "corrupt"),
     "disk": ("full", "sync error", "slow sync"),
     "clock": ("jump",),
@@ -88,20 +88,23 @@ def draw_plan(
 ) -> list[Fault]:
     """The faults of a run, by when they begin. without: what `impossible` found.
 
-    Every kind comes once before any comes again, as far as the time suffices; about one begins every two seconds.
+    Every kind comes once before any comes again, and so does everything of a kind; about one begins every two seconds.
     """
     without = without or {}
     chooser = Random(f"{seed}/plan")
     possible = [kind for kind in kinds if kind not in without]
     plan: list[Fault] = []
     waiting: list[str] = []
+    left: dict[str, list[str]] = {kind: [] for kind in possible}
     now = chooser.uniform(0.5, 1.5)
     while possible and now < seconds - 0.5:
         if not waiting:
             waiting = chooser.sample(possible, len(possible))
         kind = waiting.pop()
-        choices = [what for what in KINDS[kind] if f"{kind}: {what}" not in without]
-        what = chooser.choice(choices)
+        if not left[kind]:
+            choices = [what for what in KINDS[kind] if f"{kind}: {what}" not in without]
+            left[kind] = chooser.sample(choices, len(choices))
+        what = left[kind].pop()
         length = chooser.choice((chooser.uniform(0.2, 1.5), chooser.uniform(1.0, LONGEST)))
         plan.append(
             Fault(
@@ -126,7 +129,7 @@ def _whom(kind: str, what: str, chooser: Random, members: Sequence[str], clients
         return source, chooser.choice([name for name in members if name != source] or list(members))
     if what == "all":
         return tuple(members)
-    if what == "leader":
+    if what.startswith("leader"):
         return (LEADER,)
     if kind == "partition":
         return tuple(chooser.sample([*members, *names], len(members) + clients))
@@ -225,8 +228,9 @@ class Nemesis:
         """The links over which nothing passes."""
         servers, members = self._servers, list(self._servers.members)
         everybody = list(dict.fromkeys(name for pair in servers.links for name in pair))
-        if fault.what == "leader":
-            rest = [name for name in everybody if name not in whom]
+        if fault.what.startswith("leader"):
+            others = members if fault.what == "leader with clients" else everybody
+            rest = [name for name in others if name not in whom]
             return [*servers.links_between(whom, rest), *servers.links_between(rest, whom)]
         if fault.what == "bridge":
             order = [name for name in whom if name in members]

@@ -173,6 +173,7 @@ class _Run:
         finally:
             self._healed_at = self._healed_at or self._now()
             await self._tasks.close()
+            self.verdict.problems += [*self._servers.ended, *self._clients.failures()]
 
     async def _recover(self) -> None:
         """34: nothing hinders it any more, so the cluster makes progress."""
@@ -279,7 +280,6 @@ class _Run:
         if self._level_at:
             places = {name: self._directory / "servers" / name for name in self._servers.members}
             verdict.checks.append(compare_members(places, self._level_at))
-        verdict.problems += [*self._servers.ended, *self._clients.failures()]
         verdict.faults = dict(sorted(self._nemesis.done.items()))
         verdict.operations = history.counts()
         verdict.leader_changes = max(0, len(self._terms) - 1)
