@@ -22,7 +22,7 @@ pytestmark = [
 ]
 
 FEWEST = {"openat": 8, "pwrite64": 15, "fdatasync": 15, "fsync": 3, "rename": 3, "ftruncate": 1}
-"""How many there are at least, from an empty directory on, in the thread that does most: strace counts them by thread."""
+"""How many there are at least, from an empty directory on, in one thread: strace counts each thread's by themselves."""
 
 CALLS = tuple(FEWEST)
 KILL, FAIL = "signal=SIGKILL", "error=EIO"
