@@ -201,7 +201,7 @@ async def test_a_read_of_a_member_that_was_cut_off_is_stale_and_the_checker_says
         )
         writing, reading = scene.recorder.caller(), scene.recorder.caller()
         await writing.record("put", partial(writer.put, "x", 1), key="x", value=1)
-        while await reader.get("x") is None:
+        while await reader.get("x") is None:  # noqa: ASYNC110 – virtual time
             await asyncio.sleep(0)  # a follower hears of a commit a little later
         await reading.record("get", partial(reader.get, "x"), key="x")
 
