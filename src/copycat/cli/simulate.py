@@ -61,8 +61,10 @@ def shortcomings(reports: Sequence[Report], seconds: float) -> list[str]:
 def summary(reports: Sequence[Report], seconds: float, real_seconds: float) -> dict[str, Any]:
     """All of them together, as plain values."""
     faults: Counter[str] = Counter()
+    checked: Counter[str] = Counter()
     for report in reports:
         faults += report.faults
+        checked += report.checked
     return {
         "seeds": len(reports),
         "failed": [report.seed for report in reports if report.problems],
@@ -73,11 +75,12 @@ def summary(reports: Sequence[Report], seconds: float, real_seconds: float) -> d
             name: sum(getattr(report, name) for report in reports)
             for name in (
                 *("events", "steps", "elections", "invoked", "ok", "fail", "unknown"),
-                *("lock_grants", "states_compared"),
+                "states_compared",
             )
         },
         "median_seconds": median(report.seconds for report in reports),
         "median_invoked": median(report.invoked for report in reports),
+        "checked": dict(sorted(checked.items())),
         "faults": dict(sorted(faults.items())),
     }
 
@@ -139,7 +142,7 @@ def run(options: Namespace) -> int:
 
 def _shown(whole: dict[str, Any]) -> str:
     rows = [[name.replace("_", " "), figure(value)] for name, value in whole.items() if isinstance(value, int | float)]
-    rows += [[what, figure(count)] for what, count in whole["faults"].items()]
+    rows += [[what, figure(count)] for part in ("checked", "faults") for what, count in whole[part].items()]
     lines = [table(["", "in all"], rows)]
     lines += [f"too little happened: {what}" for what in whole["shortcomings"]]
     lines.append(f"{len(whole['failed'])} of {whole['seeds']} seeds failed")

@@ -337,5 +337,6 @@ FAULTS: dict[str, Fault] = {
     "wipe": Fault(draw=_draw_wipe, begin=_wipe, takes=("member",), lasts=False, loses_disk=True),
     "pause-client": Fault(draw=lambda chance: _of_a_client(chance.client()), begin=_pause, takes=("host",)),
     "suspend-client": Fault(draw=_draw_suspended_client, begin=_suspend, takes=("host", "seconds"), lasts=False),
+    "isolate-client": Fault(draw=lambda chance: _of_a_client(chance.client()), begin=_isolate, takes=("host",)),
     "kill-client": Fault(draw=_draw_killed_client, begin=_kill_client, takes=("client", "power"), lasts=False),
 }

@@ -22,7 +22,7 @@ from copycat.testing.cluster import SimulatedCluster, SimulationError, simulate
 from copycat.testing.faults import FAULTS, Action
 from copycat.testing.nemesis import Nemesis
 from copycat.testing.network import LinkRule
-from copycat.testing.workload import Ledger, LedgerMachine, Workload
+from copycat.testing.workload import MACHINES, Workload
 
 SECONDS = 60.0
 """How long faults go on."""
@@ -54,6 +54,7 @@ class Settings:
     def draw(cls, chooser: Random) -> "Settings":
         """Settings as the chooser likes."""
         election = chooser.choice((200, 300, 500, 1000))
+        share = chooser.choice((0.15, 0.5))  # a few kinds of faults, each often; or many, mixed
         return cls(
             members=chooser.choice((1, 2, 3, 3, 3, 4, 5, 5)),
             clients=chooser.randint(2, 4),
@@ -65,7 +66,7 @@ class Settings:
             pace=chooser.choice((0.1, 0.3, 0.6)),
             fault_pause=chooser.choice((0.5, 1.5, 4.0)),
             fault_length=chooser.choice((1.0, 4.0, 10.0)),
-            faults=tuple(name for name in FAULTS if chooser.random() < 0.5),
+            faults=tuple(name for name in FAULTS if chooser.random() < share),
         )
 
     def config(self) -> RaftConfig:
@@ -80,8 +81,8 @@ class Report:
     """What became of a seed. `problems` are what must not be; empty: all is well.
 
     seconds: simulated. events: deliveries, jobs of disks and faults, of which `trace` is the hash. elections: terms
-    that had a leader. faults: by kind, what was done and what came of it. actions: the faults that were begun, within
-    `fault_seconds`.
+    that had a leader. checked: what the judges looked at. faults: by kind, what was done and what came of it. actions:
+    the faults that were begun, within `fault_seconds`.
     """
 
     seed: int
@@ -97,14 +98,14 @@ class Report:
     ok: int = 0
     fail: int = 0
     unknown: int = 0
-    lock_grants: int = 0
     states_compared: int = 0
+    checked: Counter[str] = field(default_factory=Counter)
     faults: Counter[str] = field(default_factory=Counter)
     trace: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """The same as plain values, but for the actions."""
-        known = {**asdict(self), "faults": dict(sorted(self.faults.items()))}
+        known = {**asdict(self), **{name: dict(sorted(getattr(self, name).items())) for name in ("checked", "faults")}}
         del known["actions"]
         return known
 
@@ -138,7 +139,7 @@ def run_seed(
             scenario,
             settings.members,
             seed=seed,
-            resources=[LedgerMachine],
+            resources=MACHINES,
             config=settings.config(),
             rule=LinkRule(latency=settings.latency),
         )
@@ -157,9 +158,9 @@ def _gather(cluster: SimulatedCluster, workload: Workload, report: Report) -> No
     report.elections = len(cluster.invariants.leaders)
     report.states_compared = cluster.invariants.states_compared
     report.faults = Counter(cluster.faults)
-    report.invoked, report.ok = workload.counts["invoked"], workload.counts["ok"]
-    report.fail, report.unknown = workload.counts["fail"], workload.counts["unknown"]
-    report.lock_grants = workload.store.grants
+    counts = workload.counts
+    report.invoked, report.ok, report.fail, report.unknown = counts.invoked, counts.ok, counts.fail, counts.unknown
+    report.checked = workload.figures
 
 
 async def _run(
@@ -183,12 +184,12 @@ async def _run(
     finally:
         nemesis.stop()
     await _recover(cluster, workload)
-    workload.is_over = True
+    workload.stop()
     await cluster.until(lambda: not workload.living, LIVENESS_SECONDS, "pending calls to end")
-    entries = await _read_all(cluster)
-    await cluster.until(lambda: workload.has_heard_all(len(entries)), LIVENESS_SECONDS, "all events to be heard")
+    await _conclude(cluster, workload)
+    await cluster.until(workload.is_settled, LIVENESS_SECONDS, "all events to be heard")
     await cluster.level()
-    report.problems += workload.verdicts(entries)
+    report.problems += workload.verdicts()
 
 
 async def _recover(cluster: SimulatedCluster, workload: Workload) -> None:
@@ -198,15 +199,14 @@ async def _recover(cluster: SimulatedCluster, workload: Workload) -> None:
         if not node.is_lost:
             cluster.start(name)
     await cluster.elected(LIVENESS_SECONDS)
-    before = workload.counts["ok"]
-    await cluster.until(lambda: workload.counts["ok"] > before + 20, LIVENESS_SECONDS, "calls to be answered")
+    before = workload.counts.ok
+    await cluster.until(lambda: workload.counts.ok > before + 20, LIVENESS_SECONDS, "calls to be answered")
 
 
-async def _read_all(cluster: SimulatedCluster) -> list[str]:
-    """The ledger, as a client that knows nothing reads it."""
+async def _conclude(cluster: SimulatedCluster, workload: Workload) -> None:
+    """A client that knows nothing looks at what there is."""
     client = await cluster.client("judge")
     try:
-        ledger = await client.create("ledger", Ledger)
-        return await ledger.read()
+        await workload.conclude(client)
     except CopycatError as error:
-        raise SimulationError(f"the ledger cannot be read in the end: {error}") from error
+        raise SimulationError(f"what there is cannot be read in the end: {error}") from error

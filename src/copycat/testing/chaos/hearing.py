@@ -8,7 +8,7 @@ from typing import Any, Final
 from copycat.errors import CopycatError
 from copycat.resource import Resource, ResourceContext
 from copycat.testing.recorder import Recorder
-from copycat.testing.workload import APPEND, ENTRY, LISTEN, READ, LedgerMachine
+from copycat.testing.workload.ledger import APPEND, ENTRY, LISTEN, READ, LedgerMachine
 
 LEDGER: Final = "ledger"
 TOPIC: Final = "topic"

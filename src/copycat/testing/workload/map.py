@@ -1,0 +1,60 @@
+"""A map, by linearizability: `copycat.testing.linearizability`."""
+
+from collections.abc import Iterator
+from functools import partial
+from random import Random
+
+from copycat.client import CopycatClient
+from copycat.collections import DistributedMap
+from copycat.testing.linearizability import Conclusion, check
+from copycat.testing.models import MapModel
+from copycat.testing.workload.work import CALL_SECONDS, Work
+
+KEYS = 4
+
+
+class MapWork(Work):
+    """Everybody writes and reads the same few keys, one call at a time."""
+
+    async def use(self, name: str, client: CopycatClient, chooser: Random) -> None:
+        values: DistributedMap[str, str] = await self.create(client, "map", DistributedMap[str, str])
+        caller, number = self.recorder.caller("map"), 0
+        seen: dict[str, str | None] = {}
+
+        async def act() -> None:
+            nonlocal number
+            number += 1
+            key, new = f"k{chooser.randrange(KEYS)}", f"{name}-{number}"
+            old = seen.get(key)
+            action = chooser.choice(("put", "put", "get", "get", "cas", "put_if_absent", "remove"))
+            record = partial(caller.record, key=key)
+            if action == "put":
+                await record("put", partial(values.put, key, new, timeout=CALL_SECONDS), value=new)
+                seen[key] = new
+            elif action == "cas" and old is not None:
+                if await record("cas", partial(values.replace, key, old, new, timeout=CALL_SECONDS), value=[old, new]):
+                    seen[key] = new
+            elif action == "put_if_absent":
+                there = await record("put_if_absent", partial(values.put_if_absent, key, new), value=new)
+                seen[key] = there or new
+            elif action == "remove":
+                await record("remove", partial(values.remove, key, timeout=CALL_SECONDS))
+            else:
+                seen[key] = await record("get", partial(values.get, key, timeout=CALL_SECONDS))
+
+        await self.repeat(chooser, lambda: self.counted(act))
+
+    async def conclude(self, client: CopycatClient) -> None:
+        values: DistributedMap[str, str] = await client.create("map", DistributedMap[str, str])
+        caller = self.recorder.caller("map")
+        for key in (f"k{number}" for number in range(KEYS)):
+            await caller.record("get", partial(values.get, key), key=key)
+
+    def verdicts(self) -> Iterator[str]:
+        verdict = check(self.recorder.history.only("map"), MapModel())
+        self.figures["operations checked"] += verdict.operations
+        self.figures["partitions checked"] += verdict.parts
+        if verdict.conclusion is Conclusion.UNKNOWN:
+            self.figures["unknown verdicts"] += 1
+        if not verdict:
+            yield f"10: the map: {verdict.explanation}"

@@ -1,0 +1,106 @@
+"""One kind of work: what every client of a simulation does with one resource, and the rules it must find kept."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from random import Random
+from typing import Any, TypeVar
+
+from copycat.client import CopycatClient
+from copycat.errors import CopycatError, Outcome
+from copycat.testing.clock import SimulatedClock
+from copycat.testing.cluster import SimulatedCluster
+from copycat.testing.recorder import Recorder
+
+R = TypeVar("R")
+
+CALL_SECONDS = 20.0
+RETRY_SECONDS = 0.5
+
+
+@dataclass(slots=True)
+class Counts:
+    """Operations, by what their clients know of them."""
+
+    invoked: int = 0
+    ok: int = 0
+    fail: int = 0
+    unknown: int = 0
+
+
+class Site:
+    """Where all work of a simulation is done, and written down. pace: seconds between two calls, on average."""
+
+    def __init__(self, cluster: SimulatedCluster, *, pace: float) -> None:
+        self.cluster = cluster
+        self.recorder = Recorder(clock=SimulatedClock(lambda: cluster.loop.now), seed=cluster.streams.seed)
+        self.counts = Counts()
+        self.pace = pace
+        self.is_over = False  # nobody shall begin anything more
+
+
+class Work:
+    """Subclass, with `use` and `verdicts`. One object for all clients, which records what they did.
+
+    `figures`: what was done and checked, for the report.
+    """
+
+    def __init__(self, site: Site) -> None:
+        self.site = site
+        self.cluster = site.cluster
+        self.recorder = site.recorder
+        self.figures: Counter[str] = Counter()
+
+    async def use(self, name: str, client: CopycatClient, chooser: Random) -> None:
+        """All that the client of this name does, until the site `is_over`."""
+        raise NotImplementedError
+
+    async def conclude(self, client: CopycatClient) -> None:
+        """Everybody has stopped, and all is well: look at what there is, as a client that knows nothing."""
+
+    def is_settled(self) -> bool:
+        """Whether everything that is still to arrive has."""
+        return True
+
+    def verdicts(self) -> Iterable[str]:
+        """Every breach, in words, by the number of the invariant."""
+        raise NotImplementedError
+
+    # -- for those who work --------------------------------------------------------------------------------------------
+
+    async def create(self, client: CopycatClient, path: str, kind: Any) -> Any:
+        """The resource, however long it takes."""
+        return await self.insist(lambda: client.create(path, kind))
+
+    async def insist(self, call: Callable[[], Awaitable[R]]) -> R:
+        """Call until it is answered."""
+        while True:
+            try:
+                return await call()
+            except CopycatError:
+                await asyncio.sleep(RETRY_SECONDS)
+
+    async def repeat(self, chooser: Random, act: Callable[[], Awaitable[object]]) -> None:
+        """Act again and again, whatever becomes of it."""
+        while not self.site.is_over:
+            try:
+                await act()
+            except CopycatError:
+                pass  # what it means for the operation was recorded
+            await asyncio.sleep(chooser.expovariate(1 / self.site.pace))
+
+    async def counted(self, call: Callable[[], Awaitable[R]]) -> R:
+        """Make this call, and count what became of it."""
+        counts = self.site.counts
+        counts.invoked += 1
+        try:
+            result = await call()
+        except CopycatError as error:
+            if error.outcome is Outcome.UNKNOWN:
+                counts.unknown += 1
+            else:
+                counts.fail += 1
+            raise
+        counts.ok += 1
+        return result
