@@ -12,7 +12,7 @@ from copycat.testing.simulator import run_seed
 
 pytestmark = pytest.mark.simulation
 
-SEEDS = range(8)
+SEEDS = range(12)
 SECONDS = 20.0
 
 
