@@ -30,6 +30,7 @@ def test_a_seed_that_failed_says_how_to_run_it_again(report: Report) -> None:
     assert failure(bad, SECONDS).splitlines() == [
         "seed 1 failed; run it again: copycat simulate --seed 1",
         "  25: a token is gone",
+        "  make it small: copycat simulate --seed 1 --shrink",
     ]
     assert "--seconds 5" in failure(bad, 5)
     assert "seed 1: failed" in describe(bad)

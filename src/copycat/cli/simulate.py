@@ -13,6 +13,7 @@ from multiprocessing import get_context
 from statistics import median
 from typing import Any
 
+from copycat.cli import scripted
 from copycat.cli.command import Command
 from copycat.cli.settings import Setting, positive_integer, positive_number
 from copycat.cli.text import figure, table
@@ -26,13 +27,15 @@ SETTINGS = (
         name="seconds", metavar="S", parse=positive_number, default=SECONDS, help="simulated seconds of faults (60)"
     ),
     Setting(name="jobs", metavar="N", parse=positive_integer, help="processes to use (one for each CPU)"),
+    *scripted.SETTINGS,
 )
 
 EPILOG = """\
 example: copycat simulate --seeds 20
 
 Each seed draws a cluster, what its clients do, and a mix of faults. The same seed does the same again, to the byte: the
-trace tells. A seed that fails prints how to run it again.
+trace tells. A seed that fails prints how to run it again, and how to make what happens in it small: --shrink leaves out
+one thing after another as long as it fails, and gives a script of what is left, to be read and to be kept.
 
 exit status: 0 nothing that must not be; 1 a seed failed, or so little happened that it says nothing; 2 wrong usage.
 """
@@ -116,11 +119,19 @@ def describe(report: Report) -> str:
 def failure(report: Report, seconds: float) -> str:
     """What failed, and how to see it again."""
     again = f"copycat simulate --seed {report.seed}" + ("" if seconds == SECONDS else f" --seconds {seconds:g}")
-    return "\n".join([f"seed {report.seed} failed; run it again: {again}", *(f"  {each}" for each in report.problems)])
+    return "\n".join(
+        [
+            f"seed {report.seed} failed; run it again: {again}",
+            *(f"  {each}" for each in report.problems),
+            f"  make it small: {again} --shrink",
+        ]
+    )
 
 
 def run(options: Namespace) -> int:
     """Simulate; 0 when nothing failed and enough happened."""
+    if scripted.is_wanted(options):
+        return scripted.run(options, describe)
     first = options.seed if options.seed is not None else 0
     count = options.seeds or (1 if options.seed is not None else FEW)
     jobs = min(count, options.jobs or os.cpu_count() or 1)
