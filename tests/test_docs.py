@@ -15,6 +15,7 @@ ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "examples"
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 PROMPT = ">>> "
+STARTS = ("asyncio.run(", "simulate(", "run_script(")  # what a block that is a whole program calls
 
 
 def blocks(page: Path) -> list[str]:
@@ -30,7 +31,7 @@ PROGRAMS = [
     pytest.param(block, id=f"{name(page)}-{number}")
     for page in PAGES
     for number, block in enumerate(blocks(page), 1)
-    if "asyncio.run(" in block or "simulate(" in block
+    if any(start in block for start in STARTS)
 ]
 
 

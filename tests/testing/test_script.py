@@ -122,6 +122,8 @@ def test_a_fault_that_is_left_out_makes_another_run() -> None:
         (f"{FORMAT}\n5 wipe member=a\n6 wipe member=b", "2 of 3 members lose their disks"),
         (f"{FORMAT}\nmembers 9", "a cluster has 1 to 7 members, not 9"),
         (f"{FORMAT}\nclients 0", "let there be 1 at least"),
+        (f"{FORMAT}\nwork map dance", "clients do ledger, map, lock, topic"),
+        (f"{FORMAT}\nwork", "not nothing"),
         (f"{FORMAT}\nseconds -1", "faults go on for some seconds, not for -1"),
         (f"{FORMAT}\nlease-ms 5000", "lease"),
     ],

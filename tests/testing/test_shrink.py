@@ -59,6 +59,7 @@ def test_what_is_not_needed_goes() -> None:
     assert len(small.actions) == 2
     assert (small.settings.clients, small.settings.pace, small.settings.latency) == (2, 0.3, (0.0005, 0.005))
     assert small.seed == LARGE.seed
+    assert len(small.settings.work) == 1
     assert parse(str(small)) == small
 
 
@@ -68,6 +69,12 @@ def test_a_failure_without_any_fault_needs_none() -> None:
     assert small.actions == ()
     assert (small.settings.members, small.settings.clients) == (1, 1)
     assert small.seconds == 1
+
+
+def test_clients_do_only_what_is_needed() -> None:
+    small = shrink(LARGE, run=failing(lambda script: "lock" in script.settings.work))
+
+    assert small.settings.work == ("lock",)
 
 
 def test_a_fault_hits_no_more_members_than_it_has_to() -> None:

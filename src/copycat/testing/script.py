@@ -27,6 +27,7 @@ from copycat.errors import ConfigurationError, UsageError
 from copycat.testing.cluster import MEMBERS_MAX
 from copycat.testing.faults import FAULTS, Action, Value
 from copycat.testing.simulator import Report, Settings, run_seed
+from copycat.testing.workload import WORKS
 
 FORMAT = "copycat-simulation/1"
 DRAWING = ("fault_pause", "fault_length", "faults")
@@ -72,6 +73,8 @@ class Script:
             raise ScriptError(f"a cluster has 1 to {MEMBERS_MAX} members, not {settings.members}")
         if settings.clients < 1:
             raise ScriptError("without clients nothing happens: let there be 1 at least")
+        if not settings.work or not set(settings.work) <= WORKS.keys():
+            raise ScriptError(f"clients do {', '.join(WORKS)}, not {' '.join(settings.work) or 'nothing'}")
         if not 0 < self.seconds < math.inf:
             raise ScriptError(f"faults go on for some seconds, not for {self.seconds:g}")
         try:

@@ -20,6 +20,7 @@ from copycat.testing.simulator import Report, Settings
 TRIES = 200
 """Of a seed of a minute this takes some minutes."""
 USUAL = Settings()
+LEAST = ("members", "clients", "work")  # settings that are made less, whatever is usual
 SOON = 1.0  # seconds: by then most clusters have a leader, and clients have begun
 
 _WHERE = re.compile(r"^(seed -?\d+: )?(at [\d.]+ s(, member \w+)?: )?")
@@ -73,6 +74,7 @@ class _Shrinking:
             self._leave_out_kinds_of_faults,
             self._leave_out_faults,
             self._spare_members_of_faults,
+            self._do_less_work,
             self._have_fewer_clients,
             self._have_fewer_members,
             self._begin_sooner,
@@ -148,6 +150,11 @@ class _Shrinking:
             else:
                 number += 1
 
+    def _do_less_work(self) -> None:
+        for gone in self._best.settings.work:
+            work = tuple(kind for kind in self._best.settings.work if kind != gone)
+            self._is_enough(replace(self._best, settings=replace(self._best.settings, work=work)), f"without {gone}")
+
     def _have_fewer_clients(self) -> None:
         for count in range(1, self._best.settings.clients):
             if self._is_enough(fitted(self._best, clients=count), "fewer clients"):
@@ -176,7 +183,7 @@ class _Shrinking:
 
     def _set_as_usual(self) -> None:
         """All the settings, or each by itself."""
-        names = [field.name for field in SETTINGS.values() if field.name not in ("members", "clients")]
+        names = [field.name for field in SETTINGS.values() if field.name not in LEAST]
         for group in (names, *([name] for name in names)):
             usual = {name: getattr(USUAL, name) for name in group}
             settings = replace(self._best.settings, **usual)

@@ -22,7 +22,7 @@ from copycat.testing.cluster import SimulatedCluster, SimulationError, simulate
 from copycat.testing.faults import FAULTS, Action
 from copycat.testing.nemesis import Nemesis
 from copycat.testing.network import LinkRule
-from copycat.testing.workload import MACHINES, Workload
+from copycat.testing.workload import MACHINES, WORKS, Workload
 
 SECONDS = 60.0
 """How long faults go on."""
@@ -34,8 +34,8 @@ LIVENESS_SECONDS = 60.0
 class Settings:
     """What a seed draws. Times in seconds.
 
-    latency: of links, from and to. pace: seconds between two calls of a kind. faults: keys of `faults.FAULTS`, one of
-    which begins every `fault_pause` on average, and lasts `fault_length` at most.
+    latency: of links, from and to. work: keys of `workload.WORKS`. pace: seconds between two calls of a kind. faults:
+    keys of `faults.FAULTS`, one of which begins every `fault_pause` on average, and lasts `fault_length` at most.
     """
 
     members: int = 3
@@ -45,6 +45,7 @@ class Settings:
     lease_ms: int = 210
     latency: tuple[float, float] = (0.0005, 0.005)
     session_timeout: float = 2.0
+    work: tuple[str, ...] = tuple(WORKS)
     pace: float = 0.3
     fault_pause: float = 1.5
     fault_length: float = 4.0
@@ -125,7 +126,7 @@ def run_seed(
     report = Report(seed=seed, settings=settings, fault_seconds=seconds)
 
     async def scenario(cluster: SimulatedCluster) -> None:
-        workload, nemesis = Workload(cluster, pace=settings.pace), Nemesis(cluster)
+        workload, nemesis = Workload(cluster, settings.work, pace=settings.pace), Nemesis(cluster)
         report.actions = nemesis.actions
         try:
             await _run(cluster, workload, nemesis, report, actions)
@@ -183,7 +184,7 @@ async def _run(
         await cluster.until(lambda: cluster.loop.now >= end, 2 * seconds, "the end of the faults")
     finally:
         nemesis.stop()
-    await _recover(cluster, workload)
+    await _recover(cluster, workload, calls=5 * len(settings.work))
     workload.stop()
     await cluster.until(lambda: not workload.living, LIVENESS_SECONDS, "pending calls to end")
     await _conclude(cluster, workload)
@@ -192,7 +193,7 @@ async def _run(
     report.problems += workload.verdicts()
 
 
-async def _recover(cluster: SimulatedCluster, workload: Workload) -> None:
+async def _recover(cluster: SimulatedCluster, workload: Workload, *, calls: int) -> None:
     """34: nothing hinders it any more, so the cluster makes progress."""
     cluster.heal()
     for name, node in cluster.nodes.items():
@@ -200,7 +201,7 @@ async def _recover(cluster: SimulatedCluster, workload: Workload) -> None:
             cluster.start(name)
     await cluster.elected(LIVENESS_SECONDS)
     before = workload.counts.ok
-    await cluster.until(lambda: workload.counts.ok > before + 20, LIVENESS_SECONDS, "calls to be answered")
+    await cluster.until(lambda: workload.counts.ok > before + calls, LIVENESS_SECONDS, "calls to be answered")
 
 
 async def _conclude(cluster: SimulatedCluster, workload: Workload) -> None:
