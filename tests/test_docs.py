@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import sys
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "examples"
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 PROMPT = ">>> "
+PLUGIN = "copycat.testing.pytest_plugin"
 STARTS = ("asyncio.run(", "simulate(", "run_script(")  # what a block that is a whole program calls
 
 
@@ -27,6 +29,12 @@ def name(page: Path) -> str:
     return str(page.relative_to(ROOT))
 
 
+TESTS = [
+    pytest.param(block, id=f"{name(page)}-{number}")
+    for page in PAGES
+    for number, block in enumerate(blocks(page), 1)
+    if "@pytest.mark.copycat(" in block
+]
 PROGRAMS = [
     pytest.param(block, id=f"{name(page)}-{number}")
     for page in PAGES
@@ -53,6 +61,16 @@ def test_the_python_of_a_page_is_python(page: Path) -> None:
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_a_program_in_a_page_runs(program: str, tmp_path: Path) -> None:
     assert run("-c", program, cwd=tmp_path)
+
+
+@pytest.mark.parametrize("test", TESTS)
+def test_a_test_in_a_page_passes(test: str, tmp_path: Path) -> None:
+    (tmp_path / "test_page.py").write_text(test, encoding="utf-8")
+    is_found = any(each.value == PLUGIN for each in entry_points(group="pytest11"))
+
+    shown = run("-m", "pytest", "-q", *(() if is_found else ("-p", PLUGIN)), cwd=tmp_path)
+
+    assert "10 passed" in shown
 
 
 def test_the_tutorial_s_prompt_shows_what_the_page_says(tmp_path: Path) -> None:

@@ -40,6 +40,20 @@ def test_what_was_acknowledged_survives_the_death_of_all(seed: int, power: bool)
     simulate(scenario, seed=seed)
 
 
+def test_a_member_that_is_started_only_now_is_waited_for_until_it_is_level() -> None:
+    async def scenario(cluster: SimulatedCluster) -> None:
+        users = await (await cluster.client()).create("users", DistributedMap[str, int])
+        cluster.crash("c")
+        await users.put("ann", 41)
+        cluster.start("c")
+        index = await cluster.level()
+        server = cluster.nodes["c"].server
+        assert server is not None
+        assert server.status().applied_index == index
+
+    simulate(scenario, seed=2)
+
+
 def test_a_paused_leader_is_replaced_and_follows_when_it_wakes() -> None:
     async def scenario(cluster: SimulatedCluster) -> None:
         users = await (await cluster.client()).create("users", DistributedMap[str, int])

@@ -220,7 +220,10 @@ class SimulatedCluster:
         """
 
         def same() -> int:
-            states = [node.server.status() for node in self.nodes.values() if node.server is not None]
+            servers = [node.server for node in self.nodes.values() if node.server is not None]
+            if not all(hasattr(server, "identity") for server in servers):
+                return 0  # one is being opened
+            states = [server.status() for server in servers]
             seen = {state.applied_index for state in states} | {state.last_index for state in states}
             return seen.pop() if len(seen) == 1 else 0
 
