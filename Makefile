@@ -13,7 +13,7 @@ PATHS  := $(wildcard src tests examples benchmarks)
 HEART  := src/copycat/raft/core/*,src/copycat/raft/machine/*,src/copycat/io/storage/*
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint types contracts pytest coverage heart mutants fix bench simulate chaos calls clean
+.PHONY: help run test lint types contracts pytest coverage heart mutants canaries fix bench simulate chaos calls clean
 
 help:
 	@echo 'make run         the demo (sets up .venv on first use)'
@@ -23,6 +23,7 @@ help:
 	@echo 'make coverage    tests with branch coverage  make fix        let ruff change files; generated pages'
 	@echo 'make bench       puts and gets, measured     make clean      remove .venv and caches'
 	@echo 'make simulate    clusters under faults, in virtual time (SEED=7: that one again; ARGS="--seeds 2000")'
+	@echo 'make canaries    mistakes made on purpose: does the simulator find each? (ARGS="--only vote"; some minutes)'
 	@echo 'make chaos       real servers and clients, under faults from outside (ARGS="--seconds 60")'
 	@echo 'make heart       core, machine and storage:  make mutants    would their tests notice a mistake?'
 	@echo '                 95 % of their branches                      docs/how-to/run-the-mutation-tests.md'
@@ -76,6 +77,10 @@ bench: $(STAMP)
 # SEED=7 runs one seed again; without it ARGS says how many.
 simulate: $(STAMP)
 	@$(BIN)/copycat simulate $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+# Each mistake is searched for three times, two at a time; writes docs/reference/canaries.md.
+canaries: $(STAMP)
+	@PYTHONPATH=src $(BIN)/python -m tests.canaries.table $(ARGS)
 
 chaos: $(STAMP)
 	@$(BIN)/copycat chaos $(ARGS)

@@ -1,13 +1,12 @@
-"""The simulator can fail: what is broken on purpose is found, by the first seeds."""
+"""The simulator can fail: what a user's state machine does wrong is found, by the first seeds.
+
+Mistakes in the product itself are in tests/canaries."""
 
 from itertools import count
-from typing import Any
 
 import pytest
 
-from copycat.raft.client.engine import ClientEngine
 from copycat.testing import workload
-from copycat.testing.disk import FaultyFile
 from copycat.testing.simulator import run_seed
 
 pytestmark = pytest.mark.simulation
@@ -23,12 +22,6 @@ def found() -> str:
         if report.problems:
             return report.problems[0]
     return ""
-
-
-def test_a_sync_that_does_nothing_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(FaultyFile, "sync", lambda _file: None)
-
-    assert found()
 
 
 def test_a_state_machine_that_answers_differently_on_each_member_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -48,19 +41,6 @@ def test_a_state_machine_that_hides_a_difference_is_found(monkeypatch: pytest.Mo
     monkeypatch.setattr(workload.LedgerMachine, "_append", append)
 
     assert "30: " in found()
-
-
-@pytest.mark.slow
-def test_a_client_that_drops_events_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    deliver, numbers = ClientEngine._deliver, count()
-
-    def drop(engine: ClientEngine, batches: list[list[Any]]) -> None:
-        if next(numbers) % 50 != 49:
-            deliver(engine, batches)
-
-    monkeypatch.setattr(ClientEngine, "_deliver", drop)
-
-    assert "16: " in found()
 
 
 @pytest.mark.slow

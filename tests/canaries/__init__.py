@@ -1,0 +1,1 @@
+"""Deliberate defects of the product, and whether the simulator finds each."""

@@ -1,0 +1,17 @@
+"""All canaries, and how to find one by its name."""
+
+from tests.canaries.canary import Canary, CanaryError
+from tests.canaries.consensus import CONSENSUS
+from tests.canaries.resources import RESOURCES
+from tests.canaries.sessions import SESSIONS
+from tests.canaries.storage import STORAGE
+
+CANARIES: tuple[Canary, ...] = (*CONSENSUS, *STORAGE, *SESSIONS, *RESOURCES)
+
+
+def by_name(name: str) -> Canary:
+    """The canary of this name. Raises CanaryError."""
+    found = next((canary for canary in CANARIES if canary.name == name), None)
+    if found is None:
+        raise CanaryError(f"there is no canary {name!r}")
+    return found
