@@ -1,13 +1,15 @@
 """`copycat simulate`: what it says, and what it calls too little."""
 
 import json
+from collections import Counter
 from dataclasses import replace
 from random import Random
 
 import pytest
 
 from copycat.cli.simulate import FEW, describe, failure, shortcomings, summary
-from copycat.testing.faults import FAULTS
+from copycat.testing.faults import FAULTS, Action
+from copycat.testing.marks import MARKS
 from copycat.testing.simulator import SECONDS, Report, Settings, run_seed
 from tests.cli.support import copycat
 
@@ -19,9 +21,11 @@ def report() -> Report:
 
 def ample(seed: int, **changes: float) -> Report:
     """A report of a seed in which enough happened."""
-    settings = replace(Settings.draw(Random(seed)), faults=tuple(FAULTS))
     facts = {"seconds": 65.0, "elections": 3, "invoked": 300, "ok": 280, **changes}
-    return Report(seed=seed, settings=settings, **facts)  # type: ignore[arg-type]  # numbers all
+    report = Report(seed=seed, settings=Settings.draw(Random(seed)), **facts)  # type: ignore[arg-type]  # numbers all
+    report.actions = [Action(at=1.0, fault=name, arguments={}) for name in FAULTS]
+    report.marks = Counter(MARKS)
+    return report
 
 
 def test_a_seed_that_failed_says_how_to_run_it_again(report: Report) -> None:
@@ -54,12 +58,27 @@ def test_what_hardly_happened_is_said(changes: dict[str, float], what: str) -> N
     assert what in found
 
 
-def test_a_fault_that_was_never_drawn_is_named() -> None:
+def test_a_fault_that_never_happened_is_named() -> None:
     reports = [ample(seed) for seed in range(FEW)]
     for report in reports:
-        report.settings = replace(report.settings, faults=tuple(name for name in FAULTS if name != "wipe"))
+        report.actions = [action for action in report.actions if action.fault != "wipe"]
 
     assert shortcomings(reports, SECONDS) == ["the fault 'wipe' in 0 seeds"]
+
+
+def test_a_mark_that_was_never_reached_is_named() -> None:
+    reports = [ample(seed) for seed in range(FEW)]
+    for report in reports:
+        del report.marks["a hole was refilled"]
+
+    assert shortcomings(reports, SECONDS) == ["never: a hole was refilled"]
+
+
+def test_a_history_that_was_not_decided_is_no_pass() -> None:
+    reports = [ample(seed) for seed in range(FEW)]
+    reports[7].checked["unknown verdicts"] += 1
+
+    assert shortcomings(reports, SECONDS) == ["1 histories that the checker did not decide in time"]
 
 
 def test_of_a_few_seeds_nothing_is_asked(report: Report) -> None:

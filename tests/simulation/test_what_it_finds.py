@@ -41,11 +41,3 @@ def test_a_state_machine_that_hides_a_difference_is_found(monkeypatch: pytest.Mo
     monkeypatch.setattr(workload.LedgerMachine, "_append", append)
 
     assert "30: " in found()
-
-
-@pytest.mark.slow
-def test_a_lock_that_is_granted_to_two_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By clients that take their session for alive long after the cluster may have ended it."""
-    monkeypatch.setattr("copycat.raft.client.keep_alive.LOST_SHARE", 10.0)
-
-    assert "21: " in found()

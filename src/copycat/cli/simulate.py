@@ -13,12 +13,14 @@ from multiprocessing import get_context
 from statistics import median
 from typing import Any
 
+from copycat import __version__
 from copycat.cli import scripted
 from copycat.cli.command import Command
 from copycat.cli.settings import Setting, positive_integer, positive_number
 from copycat.cli.text import figure, table
 from copycat.testing.faults import FAULTS
-from copycat.testing.simulator import SECONDS, Report, run_seed
+from copycat.testing.marks import MARKS
+from copycat.testing.simulator import COUNTERS, SECONDS, Report, run_seed
 
 SETTINGS = (
     Setting(name="seeds", metavar="N", parse=positive_integer, help="how many seeds (1 with --seed, else 100)"),
@@ -49,31 +51,36 @@ def shortcomings(reports: Sequence[Report], seconds: float) -> list[str]:
     if len(reports) < FEW or seconds < SECONDS:
         return []
     changes = sum(report.elections > 1 for report in reports)
-    drawn = Counter(name for report in reports for name in report.settings.faults)
+    happened = Counter(name for report in reports for name in {action.fault for action in report.actions})
+    reached = Counter(mark for report in reports for mark in report.marks)
+    undecided = sum(report.checked["unknown verdicts"] for report in reports)
     invoked, ok = sum(report.invoked for report in reports), sum(report.ok for report in reports)
     demands = [
         (median(report.seconds for report in reports) >= SECONDS, f"a median of less than {SECONDS:g} simulated s"),
         (median(report.invoked for report in reports) >= 200, "a median of less than 200 operations"),
         (ok >= 0.6 * invoked, f"only {ok} of {invoked} operations acknowledged"),
         (changes >= 0.7 * len(reports), f"another leader in only {changes} of {len(reports)} seeds"),
-        *((drawn[name] >= 0.1 * len(reports), f"the fault {name!r} in {drawn[name]} seeds") for name in FAULTS),
+        *((happened[name] >= 0.1 * len(reports), f"the fault {name!r} in {happened[name]} seeds") for name in FAULTS),
+        *((reached[mark] > 0, f"never: {mark}") for mark in MARKS),
+        (undecided == 0, f"{undecided} histories that the checker did not decide in time"),
     ]
     return [what for holds, what in demands if not holds]
 
 
 def summary(reports: Sequence[Report], seconds: float, real_seconds: float) -> dict[str, Any]:
     """All of them together, as plain values."""
-    faults: Counter[str] = Counter()
-    checked: Counter[str] = Counter()
-    for report in reports:
-        faults += report.faults
-        checked += report.checked
+    counters = {name: sum((getattr(report, name) for report in reports), Counter[str]()) for name in COUNTERS}
+    simulated, cpu = sum(report.seconds for report in reports), sum(report.cpu_seconds for report in reports)
     return {
+        "version": __version__,
         "seeds": len(reports),
         "failed": [report.seed for report in reports if report.problems],
         "shortcomings": shortcomings(reports, seconds),
-        "simulated_seconds": round(sum(report.seconds for report in reports), 3),
+        "simulated_seconds": round(simulated, 3),
         "real_seconds": round(real_seconds, 3),
+        "cpu_seconds": round(cpu, 3),
+        "simulated_seconds_per_cpu_second": round(simulated / cpu, 1) if cpu else 0.0,
+        "seeds_with_another_leader": sum(report.elections > 1 for report in reports),
         **{
             name: sum(getattr(report, name) for report in reports)
             for name in (
@@ -83,8 +90,7 @@ def summary(reports: Sequence[Report], seconds: float, real_seconds: float) -> d
         },
         "median_seconds": median(report.seconds for report in reports),
         "median_invoked": median(report.invoked for report in reports),
-        "checked": dict(sorted(checked.items())),
-        "faults": dict(sorted(faults.items())),
+        **{name: dict(sorted(counter.items())) for name, counter in counters.items()},
     }
 
 
@@ -153,7 +159,7 @@ def run(options: Namespace) -> int:
 
 def _shown(whole: dict[str, Any]) -> str:
     rows = [[name.replace("_", " "), figure(value)] for name, value in whole.items() if isinstance(value, int | float)]
-    rows += [[what, figure(count)] for part in ("checked", "faults") for what, count in whole[part].items()]
+    rows += [[f"{part}: {what}", figure(count)] for part in COUNTERS for what, count in whole[part].items()]
     lines = [table(["", "in all"], rows)]
     lines += [f"too little happened: {what}" for what in whole["shortcomings"]]
     lines.append(f"{len(whole['failed'])} of {whole['seeds']} seeds failed")

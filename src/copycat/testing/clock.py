@@ -16,8 +16,7 @@ class SimulatedClock:
         self.offset = offset
         self._time = time
         self._rate = rate
-        self._since = time()  # when the rate was set,
-        self._counted = 0.0  # and what had been counted by then, since the start of the host
+        self._since = self._counted = time()  # when the rate was set, and what had been counted by then
         self._asleep = 0.0
         self._shown_ms = 0  # or rounding would let it fall
         self._busy = 0.0  # what the call that runs now has taken, or will have taken when it returns

@@ -24,7 +24,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from copycat.client import CopycatClient
-from copycat.errors import ConfigurationError
+from copycat.errors import ConfigurationError, check
 from copycat.raft.core.config import RaftConfig
 from copycat.raft.protocol.members import Member
 from copycat.raft.server.server import MakeMachines
@@ -42,6 +42,7 @@ _log = logging.getLogger(__name__)
 
 LEADER_SECONDS = 60.0  # the cluster must find a leader within this, once nothing hinders it
 POLL_SECONDS = 0.02
+EXPIRY_SHARE_MIN = 0.97  # of a session's timeout: two clocks may drift apart by what `faults` lets them
 FIRST_PORT = 5001
 MEMBERS_MAX = 7
 
@@ -79,11 +80,13 @@ class SimulatedCluster:
         self.loop = loop
         self.streams = Streams(seed)
         self.trace = Trace()
+        self.healings = 0  # how often all was mended: a fault that goes on by itself ends with that
         self.faults: Counter[str] = Counter()
         self.problems: list[str] = []
         self.network = SimulatedNetwork(loop, self.streams["network"], rule=rule, on_delivery=self._delivered)
         self.network.faults = self.faults
         self.invariants = Invariants()
+        self.invariants.on_expired = self._expired
         self.config = config if config is not None else RaftConfig()
         self.members = [Member(name, f"host-{name}", FIRST_PORT) for name in "abcdefg"[:members]]
         self.nodes = {
@@ -149,6 +152,8 @@ class SimulatedCluster:
 
     def _delivered(self, source: str, target: str, connection: int, data: bytes) -> None:
         self.trace.record(self.loop.now, "delivery", source, target, connection, data=data)
+        if source in self.hosts:
+            self.invariants.marks.spoke(source, target)
 
     def _disk_done(self, node: Node) -> None:
         self.trace.record(self.loop.now, "disk", node.name, node.disk.operations)
@@ -158,9 +163,25 @@ class SimulatedCluster:
         self.trace.record(self.loop.now, "fatal", node.name, type(error).__name__)
         if isinstance(error, OSError) or isinstance(error.__cause__, OSError) or node.is_lost:
             self.faults["process ended by itself"] += 1
+            self.invariants.marks.failed()
             node.kill(self.streams["crash"], power=False)
         else:
             self.problems.append(f"at {self.loop.now:.3f} s, member {node.name}: {type(error).__name__}: {error}")
+
+    def _expired(self, session: int) -> None:
+        """18: a session ends no earlier than its timeout after what its client knows the cluster to have heard."""
+        for name, client in self.clients.items():
+            engine, host = client._client._engine, self.hosts[name]  # type: ignore[attr-defined]  # as a test may look
+            if engine is None or engine.session.id != session or not host.is_running:
+                continue  # or one that sleeps, whose clock will have counted that when it wakes
+            silence = host.call(engine._now) - engine.session.keep_alive.confirmed_at
+            check(
+                silence >= engine.session.keep_alive.timeout * EXPIRY_SHARE_MIN,
+                "18: a session was ended too early, in seconds of its client's clock",
+                name,
+                silence,
+                engine.session.keep_alive.timeout,
+            )
 
     def _unhandled(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         if not self._is_closing:
@@ -185,6 +206,7 @@ class SimulatedCluster:
         options.setdefault("random", self.streams[f"client {name}"])
         options.setdefault("clock", host.clock)
         client = self.clients[name] = host.call(lambda: CopycatClient(self.members, **options))
+        client.on_state_change(lambda state: self.invariants.marks.became(name, state))
         return await host.start(client.open(), name=f"{name}-open")
 
     def run_on(self, name: str, work: Coroutine[Any, Any, R]) -> "asyncio.Task[R]":
@@ -222,7 +244,7 @@ class SimulatedCluster:
         def same() -> int:
             servers = [node.server for node in self.nodes.values() if node.server is not None]
             if not all(hasattr(server, "identity") for server in servers):
-                return 0  # one is being opened
+                return 0  # one has only just begun
             states = [server.status() for server in servers]
             seen = {state.applied_index for state in states} | {state.last_index for state in states}
             return seen.pop() if len(seen) == 1 else 0
@@ -255,6 +277,8 @@ class SimulatedCluster:
     def start(self, *names: str) -> None:
         """Start members that do not run: for the first time, or again, with what is on their disks."""
         for name in names:
+            if self.nodes[name].is_stopping:
+                self.crash(name)
             if not self.nodes[name].is_up:
                 self._starts += 1
                 self.trace.record(self.loop.now, "start", name)
@@ -273,6 +297,19 @@ class SimulatedCluster:
             elif self.nodes[name].is_up:
                 self.note("power lost" if power else "process killed", name)
                 self.nodes[name].kill(self.streams["crash"], power=power)
+
+    def stop(self, name: str) -> None:
+        """Let a member end in order; its process lives until `crash`, or until it is started again."""
+        node = self.nodes[name]
+        if node.server is not None and node.host is not None and not node.host.is_dead:
+            self.note("process stopped in order", name)
+            node.is_stopping = True
+            node.host.start(node.server.close(), name=f"{name}-close")
+
+    def rot(self, name: str, kind: str, place: float) -> None:
+        """Kill a member, and damage its disk: see `Node.rot`."""
+        self.crash(name)
+        self.note(f"rot: {kind}", name, self.nodes[name].rot(kind, place))
 
     def pause(self, *names: str) -> None:
         """Let nothing run on these hosts until `resume`; time goes on there. As SIGSTOP does."""
@@ -323,6 +360,7 @@ class SimulatedCluster:
     def heal(self) -> None:
         """Mend the network, the disks and the clocks' rates, and let the paused go on. The dead stay dead."""
         self.trace.record(self.loop.now, "heal")
+        self.healings += 1
         self.network.heal()
         for node in self.nodes.values():
             node.heal()

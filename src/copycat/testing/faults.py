@@ -60,7 +60,7 @@ class Chance:
     def spare_member(self) -> str | None:
         """One whose disk may be lost: its own is already, or the others are a majority without it."""
         nodes = self.cluster.nodes
-        if 2 * (sum(node.is_lost for node in nodes.values()) + 1) < len(nodes):
+        if 2 * (sum(not node.is_whole for node in nodes.values()) + 1) < len(nodes):
             return self.member()
         return None
 
@@ -111,6 +111,36 @@ def _kill(cluster: SimulatedCluster, members: tuple[str, ...]) -> End:
 def _cut_power(cluster: SimulatedCluster, members: tuple[str, ...]) -> End:
     cluster.crash(*members, power=True)
     return lambda: _restart(cluster, *members)
+
+
+def _stop(cluster: SimulatedCluster, member: str) -> End:
+    """It is told to end, does, and is started again."""
+    cluster.stop(member)
+    return lambda: _restart(cluster, member)
+
+
+def _draw_storm(chance: Chance) -> Arguments:
+    election = chance.cluster.config.election_timeout_ms / 1000
+    return {
+        "members": tuple(chance.cluster.nodes),
+        "pause": chance.seconds(0.1 * election, 2 * election),
+        "times": float(chance.chooser.randrange(3, 9)),
+        "power": float(chance.chooser.random() < 0.5),
+    }
+
+
+def _storm(cluster: SimulatedCluster, members: tuple[str, ...], pause: float, times: float, power: float) -> None:
+    """One after another goes down and comes back at once, in the middle of elections. power: see `_kill_client`."""
+    loop, healings = cluster.loop, cluster.healings
+
+    def strike(name: str) -> None:
+        if cluster.healings != healings:
+            return
+        cluster.crash(name, power=bool(power))
+        loop.call_at_true(loop.now + pause / 10, _restart, cluster, name)
+
+    for number in range(int(times)):
+        loop.call_at_true(loop.now + number * pause, strike, members[number % len(members)])
 
 
 def _process(cluster: SimulatedCluster, name: str) -> Host | None:
@@ -262,6 +292,19 @@ def _fill_disk(cluster: SimulatedCluster, member: str, free: float) -> End:
     return lambda: _mend_disk(cluster, member)
 
 
+def _draw_rot(chance: Chance) -> Arguments | None:
+    name = chance.spare_member()
+    if name is None:
+        return None
+    kind = chance.chooser.choice(("bit", "sector", "misdirected", "metadata"))
+    return {"member": name, "kind": kind, "place": chance.seconds(0, 1)}
+
+
+def _rot(cluster: SimulatedCluster, member: str, kind: str, place: float) -> End:
+    cluster.rot(member, kind, place)
+    return lambda: _restart(cluster, member)
+
+
 def _draw_wipe(chance: Chance) -> Arguments | None:
     name = chance.spare_member()
     return {"member": name} if name is not None else None
@@ -307,6 +350,8 @@ def _some_members(chance: Chance) -> Arguments:
 FAULTS: dict[str, Fault] = {
     "kill": Fault(draw=_some_members, begin=_kill, takes=("members",)),
     "cut-power": Fault(draw=_some_members, begin=_cut_power, takes=("members",)),
+    "stop": Fault(draw=_a_member, begin=_stop, takes=("member",)),
+    "storm": Fault(draw=_draw_storm, begin=_storm, takes=("members", "pause", "times", "power"), lasts=False),
     "pause": Fault(draw=_the_host_of_a_member, begin=_pause, takes=("host",)),
     "suspend": Fault(
         draw=lambda chance: {"host": chance.member(), "seconds": chance.seconds(0.1, chance.length)},
@@ -332,6 +377,7 @@ FAULTS: dict[str, Fault] = {
         begin=_fill_disk,
         takes=("member", "free"),
     ),
+    "rot": Fault(draw=_draw_rot, begin=_rot, takes=("member", "kind", "place")),
     "jump-clock": Fault(draw=_draw_jump, begin=_jump_clock, takes=("host", "seconds"), lasts=False),
     "drift-clock": Fault(draw=_draw_drift, begin=_let_clock_drift, takes=("host", "rate"), lasts=False),
     "wipe": Fault(draw=_draw_wipe, begin=_wipe, takes=("member",), lasts=False, loses_disk=True),

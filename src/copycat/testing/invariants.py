@@ -4,17 +4,64 @@ Names and numbers are those of reliability §1.
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
 
 from copycat.errors import InvariantError, check
-from copycat.raft.core.effects import Effect
+from copycat.raft.core.effects import Effect, Send, Truncate
 from copycat.raft.core.events import Event
 from copycat.raft.core.invariants import ClusterWatch, Watch
-from copycat.raft.machine.executor import Block, Executor, Outcome, Registered
+from copycat.raft.core.passive import Passive
+from copycat.raft.core.raft import Raft
+from copycat.raft.machine.executor import Block, Ended, Executor, Outcome, Registered
 from copycat.raft.machine.sessions import ServerSession
+from copycat.raft.protocol.entries import End
+from copycat.raft.protocol.messages import AppendResponse, VoteRequest, VoteResponse
 from copycat.raft.server.driver import Driver
+from copycat.testing.marks import Marks
 from copycat.testing.portrait import differences, portrait
+
+
+@dataclass(slots=True)
+class Word:
+    """What a member has told others that it holds, and no crash may take back: a term, a vote in it, a place in the
+    log up to which it is durable."""
+
+    term: int = 0
+    vote: str = ""
+    match_index: int = 0
+
+    def note(self, raft: Raft, effects: Iterable[Effect]) -> None:
+        """What it says in these effects of a step."""
+        for effect in effects:
+            if isinstance(effect, Truncate):
+                self.match_index = min(self.match_index, effect.index)
+            elif isinstance(effect, Send):
+                message = effect.message
+                if isinstance(message, VoteResponse) and message.granted:
+                    self._vote(message.term, effect.member)
+                elif isinstance(message, VoteRequest):
+                    self._vote(message.term, raft.member_id)
+                elif isinstance(message, AppendResponse) and message.accepted:
+                    self.match_index = max(self.match_index, message.match_index)
+                    if message.term > self.term:
+                        self._vote(message.term, "")
+        if raft.is_leader:
+            self.match_index = max(self.match_index, min(raft.durable_index, raft.commit_index))
+
+    def _vote(self, term: int, vote: str) -> None:
+        self.term, self.vote = term, vote
+
+    def check(self, raft: Raft) -> None:
+        """It has started again: it must remember."""
+        check(raft.term >= self.term, "2: a term was forgotten", raft.member_id, self.term, raft.term)
+        if self.vote and raft.term == self.term:
+            check(raft.vote == self.vote, "2: a vote was forgotten", raft.member_id, self.term, self.vote, raft.vote)
+        if not isinstance(raft.role, Passive):  # which knows that its log has a hole
+            held = raft.log.last_index
+            check(held >= self.match_index, "7: durable entries were lost", raft.member_id, self.match_index, held)
+
 
 PORTRAIT_EVERY = 128
 """How many blocks apart the members' whole state is compared, which is dear. What each block does is always."""
@@ -23,15 +70,20 @@ PORTRAIT_EVERY = 128
 class Invariants:
     """Looks at every step of every member, over all their lives.
 
-    on_step(member): told after each. Raises InvariantError within the member that breaks a rule, which halts it.
+    on_step(member): told after each. marks: what was brought about. Raises InvariantError within the member that breaks
+    a rule, which halts it.
     """
 
     def __init__(self, on_step: Callable[[str, Sequence[Effect]], object] = lambda *_: None) -> None:
+        self.marks = Marks()
         self.cluster = ClusterWatch()
         self.steps = 0
         self.blocks_compared = 0
         self.states_compared = 0
         self._on_step = on_step
+        self.on_expired: Callable[[int], object] = lambda _session: None  # told once of each
+        self._expired: set[int] = set()  # only tested
+        self._words: dict[str, Word] = {}
         self._effects: dict[int, tuple[bytes, str]] = {}  # last index of a block -> what applying it did, who did first
         self._states: dict[int, tuple[Any, str]] = {}
 
@@ -44,26 +96,38 @@ class Invariants:
         """Look at this driver's every step from now on, and at what it applies."""
         raft, watch = driver.raft, Watch()
         watch.term, watch.vote, watch.log_time = raft.term, raft.vote, raft.log_time
-        step, apply = raft.step, driver.executor.apply
+        word = self._words.setdefault(raft.member_id, Word())
+        word.check(raft)
+        step, apply, marks = raft.step, driver.executor.apply, self.marks
+        marks.began(raft, getattr(driver.log, "torn_path", None))
 
         def watched_step(now_ms: int, events: Sequence[Event]) -> list[Effect]:
+            was, term = raft.role, raft.term
+            marks.stepping(raft, events)
             effects = step(now_ms, events)
+            marks.stepped(raft, was, term, effects)
             watch.check(raft, effects)
             self.cluster.check(raft, effects)
+            word.note(raft, effects)
             self.steps += 1
             self._on_step(raft.member_id, effects)
             return effects
 
         def watched_apply(block: Block) -> list[Outcome]:
             outcomes = apply(block)
+            marks.applied(block, outcomes)
             self._applied(raft.member_id, driver.executor, block, outcomes)
             return outcomes
 
         raft.step = watched_step  # type: ignore[method-assign]  # watched
         driver.executor.apply = watched_apply  # type: ignore[method-assign]  # watched
 
-    def _applied(self, member: str, executor: Executor, block: Block, outcomes: Iterable[Outcome]) -> None:
+    def _applied(self, member: str, executor: Executor, block: Block, outcomes: Sequence[Outcome]) -> None:
         index = executor.applied_index
+        for outcome in outcomes:
+            if isinstance(outcome, Ended) and outcome.why is End.EXPIRED and outcome.session not in self._expired:
+                self._expired.add(outcome.session)
+                self.on_expired(outcome.session)
         told = [("registered", o.session.id) if isinstance(o, Registered) else o for o in outcomes]
         sessions = [(s.id, s.sequence, s.ack, s.activity_index, s.event_index) for s in executor.sessions]
         digest = blake2b(repr((int(block.kind), block.time, told, sessions)).encode(), digest_size=16)

@@ -10,7 +10,7 @@ from copycat.raft.core.config import RaftConfig
 from copycat.raft.protocol.members import Member
 from copycat.raft.server.server import MakeMachines, RaftServer
 from copycat.testing.clock import SimulatedClock
-from copycat.testing.disk import FaultyDisk
+from copycat.testing.disk import FaultyDisk, damage
 from copycat.testing.invariants import Invariants
 from copycat.testing.loop import Host, VirtualLoop
 from copycat.testing.network import SimulatedNetwork
@@ -57,6 +57,8 @@ class Node:
         self.failure: BaseException | None = None  # why its server has ended by itself
         self.past: list[tuple[Host, WatchedServer]] = []  # what ran here before
         self.is_lost = False  # its disk was wiped: the others will not have it back
+        self.is_stopping = False  # it was told to end in order, and its process is still there
+        self.is_damaged = False  # its disk has rotted, and it was not seen whole again
         self._loop = loop
         self._network = network
         self._disk_chooser = disk_chooser
@@ -149,11 +151,30 @@ class Node:
             self.disk.end_process()
         self.past.append((self.host, self.server))
         self.server = None
+        self.is_stopping = False
 
     def heal(self) -> None:
         """Its disk is as fast as it should be."""
         self.disk_seconds = DISK_SECONDS
         self.disk.heal()
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether its disk holds all it ever vouched for, as far as can be seen."""
+        driver = self.server.driver if self.server is not None else None
+        if self.is_damaged and driver is not None and driver.raft.role.name != "passive":
+            self.is_damaged = False
+        return not (self.is_lost or self.is_damaged)
+
+    def rot(self, kind: str, place: float) -> str:
+        """Damage its disk, while nothing runs; returns what was damaged. place: from 0 to 1, where.
+
+        kind: "bit", one is flipped; "sector", one is lost; "misdirected", one was written over another; in the older
+        half of the log, for of the end it cannot be told whether it was ever durable; or "metadata", one of two copies.
+        """
+        damaged = damage(self.disk, self.name, kind, place)
+        self.is_damaged = self.is_damaged or kind != "metadata"
+        return damaged
 
     def wipe(self) -> None:
         """Lose everything on the disk, while nothing runs."""

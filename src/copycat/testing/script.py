@@ -240,7 +240,7 @@ def _hosts(text: str) -> tuple[str, ...]:
 
 
 READERS: dict[str, Callable[[str], Value]] = {
-    **dict.fromkeys(("host", "member", "client", "source", "target"), str),
+    **dict.fromkeys(("host", "member", "client", "source", "target", "kind"), str),
     **dict.fromkeys(("members", "side", "other"), _hosts),
 }
 """How the arguments of faults are read by their names; all others are numbers."""
@@ -255,6 +255,8 @@ def _check_hosts(script: Script, actions: list[tuple[int, Action]]) -> None:
     members, clients = names_of(script.settings)
     for line, action in actions:
         for key, value in action.arguments.items():
+            if key == "kind":
+                continue
             named = (value,) if isinstance(value, str) else value if isinstance(value, tuple) else ()
             known = members if key.startswith("member") else clients if key == "client" else members + clients
             unknown = [name for name in named if name not in known]

@@ -10,6 +10,7 @@ members in one state.
 Source: reliability §3 "Simulator".
 """
 
+import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -28,6 +29,11 @@ SECONDS = 60.0
 """How long faults go on."""
 LIVENESS_SECONDS = 60.0
 """Within this, once nothing hinders it, the cluster must be as good as new."""
+
+KINDS_OF_WORK = 4
+"""In a seed; all of them would cost twice the time, and find less in it."""
+COUNTERS = ("checked", "marks", "messages", "faults")
+"""What a report counts by name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +74,7 @@ class Settings:
             fault_pause=chooser.choice((0.5, 1.5, 4.0)),
             fault_length=chooser.choice((1.0, 4.0, 10.0)),
             faults=tuple(name for name in FAULTS if chooser.random() < share),
+            work=tuple(sorted(chooser.sample(list(WORKS), KINDS_OF_WORK))),
         )
 
     def config(self) -> RaftConfig:
@@ -82,8 +89,9 @@ class Report:
     """What became of a seed. `problems` are what must not be; empty: all is well.
 
     seconds: simulated. events: deliveries, jobs of disks and faults, of which `trace` is the hash. elections: terms
-    that had a leader. checked: what the judges looked at. faults: by kind, what was done and what came of it. actions:
-    the faults that were begun, within `fault_seconds`.
+    that had a leader. checked: what the judges looked at. marks: which of MARKS were reached, how often. messages: that
+    members received of one another. faults: by kind, what was done and what came of it. actions: the faults that were
+    begun, within `fault_seconds`.
     """
 
     seed: int
@@ -100,13 +108,17 @@ class Report:
     fail: int = 0
     unknown: int = 0
     states_compared: int = 0
+    cpu_seconds: float = 0.0
+    marks: Counter[str] = field(default_factory=Counter)
+    messages: Counter[str] = field(default_factory=Counter)
     checked: Counter[str] = field(default_factory=Counter)
     faults: Counter[str] = field(default_factory=Counter)
     trace: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """The same as plain values, but for the actions."""
-        known = {**asdict(self), **{name: dict(sorted(getattr(self, name).items())) for name in ("checked", "faults")}}
+        counters = {name: dict(sorted(getattr(self, name).items())) for name in COUNTERS}
+        known = {**asdict(self), **counters}
         del known["actions"]
         return known
 
@@ -124,6 +136,7 @@ def run_seed(
     """
     settings = settings if settings is not None else Settings.draw(Random(f"{seed}/settings"))
     report = Report(seed=seed, settings=settings, fault_seconds=seconds)
+    began = time.process_time()  # for the report; nothing depends on it
 
     async def scenario(cluster: SimulatedCluster) -> None:
         workload, nemesis = Workload(cluster, settings.work, pace=settings.pace), Nemesis(cluster)
@@ -147,6 +160,7 @@ def run_seed(
     except Exception as error:
         if not report.problems:
             report.problems.append(f"{type(error).__name__}: {error}")
+    report.cpu_seconds = time.process_time() - began
     return report
 
 
@@ -159,6 +173,7 @@ def _gather(cluster: SimulatedCluster, workload: Workload, report: Report) -> No
     report.elections = len(cluster.invariants.leaders)
     report.states_compared = cluster.invariants.states_compared
     report.faults = Counter(cluster.faults)
+    report.marks, report.messages = cluster.invariants.marks.reached, cluster.invariants.marks.messages
     counts = workload.counts
     report.invoked, report.ok, report.fail, report.unknown = counts.invoked, counts.ok, counts.fail, counts.unknown
     report.checked = workload.figures
@@ -208,6 +223,6 @@ async def _conclude(cluster: SimulatedCluster, workload: Workload) -> None:
     """A client that knows nothing looks at what there is."""
     client = await cluster.client("judge")
     try:
-        await workload.conclude(client)
+        await cluster.run_on("judge", workload.conclude(client))
     except CopycatError as error:
         raise SimulationError(f"what there is cannot be read in the end: {error}") from error

@@ -77,6 +77,7 @@ class LedgerWork(Work):
         self._appended: dict[str, list[tuple[str, str, int | None]]] = {}  # client -> token, outcome, position
         self._ledgers: dict[str, Ledger] = {}
         self._listens: dict[str, bool] = {}  # client -> whether it hears of entries
+        self._overtaken: list[str] = []
 
     async def use(self, name: str, client: CopycatClient, chooser: Random) -> None:
         ledger = self._ledgers[name] = await self.create(client, "ledger", Ledger)
@@ -93,6 +94,10 @@ class LedgerWork(Work):
                 mine[place] = (token, "unknown" if error.outcome is Outcome.UNKNOWN else "fail", None)
             else:
                 mine[place] = (token, "ok", position)
+                hears = self._listens[name] and ledger.heard and not ledger.session.is_lost
+                run = ledger.heard[-1] if hears else []
+                if run and run[-1][0] < position:
+                    self._overtaken.append(f"14: {name} was answered {position} before it heard of {run[-1][0] + 1}")
 
         async def act() -> None:
             if not self._listens[name]:
@@ -121,6 +126,7 @@ class LedgerWork(Work):
     def verdicts(self) -> Iterator[str]:
         yield from self._judge_entries()
         yield from self._judge_events()
+        yield from self._overtaken
 
     def _judge_entries(self) -> Iterator[str]:
         place = {token: position for position, token in enumerate(self.entries)}

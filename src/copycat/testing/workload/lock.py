@@ -9,26 +9,29 @@ from copycat.coordination import DistributedLock
 from copycat.errors import LostError
 from copycat.testing.workload.work import Site, Work
 
+CONCLUDE_SECONDS = 60.0  # the longest session has ended by then
+
 
 class Store:
-    """What the lock guards. It sees everything at once, as nothing real can."""
+    """What a lock or a leader guards. It sees everything at once, as nothing real can. rule: the invariant's number."""
 
-    def __init__(self) -> None:
+    def __init__(self, rule: str) -> None:
+        self._rule = rule
         self.granted = 0  # the highest token anybody was granted
         self.grants = 0
         self.violations: list[str] = []
 
     def grant(self, who: str, token: int) -> None:
-        """A client has learned that it holds the lock."""
+        """A client has learned that it holds."""
         self.grants += 1
         if token == self.granted:
-            self.violations.append(f"21: {who} was granted token {token}, which was granted before")
+            self.violations.append(f"{self._rule}: {who} was granted token {token}, which was granted before")
         self.granted = max(self.granted, token)
 
     def use(self, who: str, token: int) -> None:
-        """A client that believes it holds the lock writes."""
+        """A client that believes it holds writes."""
         if token < self.granted:
-            self.violations.append(f"21: {who} holds the lock by token {token} while another has {self.granted}")
+            self.violations.append(f"{self._rule}: {who} holds by token {token} while another has {self.granted}")
 
 
 class LockWork(Work):
@@ -36,7 +39,7 @@ class LockWork(Work):
 
     def __init__(self, site: Site) -> None:
         super().__init__(site)
-        self.store = Store()
+        self.store = Store("21")
 
     async def use(self, name: str, client: CopycatClient, chooser: Random) -> None:
         lock: DistributedLock = await self.create(client, "lock", DistributedLock)
@@ -53,6 +56,12 @@ class LockWork(Work):
                 pass
 
         await self.repeat(chooser, lambda: self.counted(act))
+
+    async def conclude(self, client: CopycatClient) -> None:
+        """20: whoever is gone holds nothing."""
+        lock: DistributedLock = await client.create("lock", DistributedLock)
+        async with lock.hold(timeout=CONCLUDE_SECONDS) as held:
+            self.store.grant("the judge", held.token)
 
     def verdicts(self) -> Iterator[str]:
         self.figures["lock grants"] += self.store.grants

@@ -11,10 +11,13 @@ from typing import Any
 
 from copycat.client import CopycatClient
 from copycat.testing.cluster import SimulatedCluster
+from copycat.testing.workload.election import ElectionWork
 from copycat.testing.workload.ledger import LedgerMachine, LedgerWork
 from copycat.testing.workload.lock import LockWork
 from copycat.testing.workload.map import MapWork
+from copycat.testing.workload.reads import ReadsWork
 from copycat.testing.workload.topic import TopicWork
+from copycat.testing.workload.value import ValueWork
 from copycat.testing.workload.work import Counts, Site, Work
 
 WORKS: dict[str, type[Work]] = {
@@ -22,6 +25,9 @@ WORKS: dict[str, type[Work]] = {
     "map": MapWork,
     "lock": LockWork,
     "topic": TopicWork,
+    "value": ValueWork,
+    "reads": ReadsWork,
+    "election": ElectionWork,
 }
 
 MACHINES = (LedgerMachine,)
