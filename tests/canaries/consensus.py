@@ -94,7 +94,7 @@ CONSENSUS = (
                 held = log.term_at(block.first_index)
         """,
         danger="a repeated or delayed request takes back entries that were vouched for",
-        judges=("4", "5", "7", "a leader asked to drop committed entries"),
+        judges=("a commit index beyond the log", "4", "5", "7", "a leader asked to drop committed entries"),
     ),
     Canary(
         name="A commit index goes where it is told, back too",
