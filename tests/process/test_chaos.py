@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from copycat.testing.history import read
-from tests.cli.support import copycat, servers_in
+from tests.cli.support import copycat, finish, servers_in, start, wait_until
 
 pytestmark = [pytest.mark.process, pytest.mark.slow]
 
@@ -33,6 +33,19 @@ def test_a_short_run_keeps_every_promise_and_leaves_all_there_is_to_see(tmp_path
     assert json.loads((out / "verdict.json").read_text())["operations"] == verdict["operations"]
     assert re.search("<svg.*</svg>", (out / "timeline.html").read_text(), re.DOTALL)
     assert servers_in(out) == []
+
+
+def test_a_run_that_is_ended_leaves_no_process(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    process = start("chaos", "--seconds", "60", "--faults", "pause", "--clients", "1", "--out", str(out))
+    try:
+        wait_until(lambda: len(servers_in(out)) == 3)
+        process.terminate()
+
+        assert process.wait(30) == 130
+        assert servers_in(out) == []
+    finally:
+        finish(process)
 
 
 @pytest.mark.parametrize(

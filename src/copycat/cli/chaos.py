@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import signal
 import tempfile
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
@@ -99,13 +100,24 @@ def run(options: Namespace) -> int:
         faketime=options.faketime or find_faketime(),
     )
     directory = make_directory(options.out)
-    with asyncio.Runner(loop_factory=new_event_loop) as runner:
-        verdict = runner.run(run_chaos(directory, settings))
+    try:
+        with asyncio.Runner(loop_factory=new_event_loop) as runner:
+            verdict = runner.run(_play(directory, settings))
+    except asyncio.CancelledError:
+        raise KeyboardInterrupt from None
     if options.json:
         print(json.dumps({**verdict.as_dict(), "directory": str(directory)}))
     else:
         print(describe(verdict, directory))
     return 0 if verdict.is_good else 1
+
+
+async def _play(directory: Path, settings: Settings) -> Verdict:
+    """Run. SIGTERM ends it as Ctrl-C does: with every process, those that are stopped too."""
+    task = asyncio.current_task()
+    if task is not None:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    return await run_chaos(directory, settings)
 
 
 def _arguments(parser: ArgumentParser) -> None:

@@ -71,6 +71,7 @@ class ChaosServers(LocalCluster):
         super().__init__(directory, size)
         self._faketime = faketime
         self._options = options
+        self._limited: set[int] = set()  # processes
         self._tracers: dict[str, subprocess.Popen[bytes]] = {}
         self._may_end: Counter[str] = Counter()  # by member: the faults in force that may end it
         self.ended: list[str] = []  # what ended by itself and should not have
@@ -203,6 +204,9 @@ class ChaosServers(LocalCluster):
         if not self.is_up(name) or self._processes[name].poll() is not None:
             return
         process = self.process_id(name)
+        if size is None and process not in self._limited:
+            return
+        self._limited.add(process)
         try:
             _, hard = resource.prlimit(process, resource.RLIMIT_FSIZE)
             resource.prlimit(process, resource.RLIMIT_FSIZE, (hard if size is None else size, hard))
