@@ -13,7 +13,7 @@ PATHS  := $(wildcard src tests examples benchmarks)
 HEART  := src/copycat/raft/core/*,src/copycat/raft/machine/*,src/copycat/io/storage/*
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint types contracts pytest coverage heart mutants canaries fix bench simulate chaos calls clean
+.PHONY: help run test lint types contracts pytest coverage heart mutants canaries fuzz fix bench simulate chaos calls clean
 
 help:
 	@echo 'make run         the demo (sets up .venv on first use)'
@@ -27,6 +27,7 @@ help:
 	@echo 'make chaos       real servers and clients, under faults from outside (ARGS="--seconds 60")'
 	@echo 'make heart       core, machine and storage:  make mutants    would their tests notice a mistake?'
 	@echo '                 95 % of their branches                      docs/how-to/run-the-mutation-tests.md'
+	@echo 'make fuzz        what reads bytes from outside, with atheris (ARGS="--seconds 3600 --only segment")'
 
 run: $(STAMP)
 	@$(BIN)/copycat demo
@@ -67,6 +68,13 @@ mutants: $(VENV)/.mutants
 $(VENV)/.mutants: $(STAMP)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check 'cosmic-ray>=8' && touch $@
 
+fuzz: $(VENV)/.fuzz
+	@$(BIN)/python -m tests.fuzz.with_atheris $(ARGS)
+
+# Asked for by hand only: a compiled library of libFuzzer that nothing else needs.
+$(VENV)/.fuzz: $(STAMP)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check 'atheris>=3' && touch $@
+
 fix: $(STAMP)
 	@$(BIN)/ruff check --fix $(PATHS); $(BIN)/ruff format $(PATHS)
 	@$(BIN)/python -m tests.paper.table
@@ -90,7 +98,7 @@ calls: $(STAMP)
 	@$(BIN)/python -m pytest -q tests/process/test_crash_at_calls.py --every-call $(ARGS)
 
 clean:
-	@rm -rf $(VENV) .set-up.log build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage htmlcov
+	@rm -rf $(VENV) .set-up.log build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .fuzz .import_linter_cache .coverage htmlcov
 	@find src tests examples benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
 # Remade when what it is made from changes. Set-up says one line; its log is printed only when it fails.

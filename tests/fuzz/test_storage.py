@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from copycat.errors import CorruptionError, ForeignDirectoryError
 from copycat.io.storage import Block
-from copycat.io.storage.metadata import FILE_NAMES, Metadata, MetadataStore
+from copycat.io.storage.metadata import FILE_NAMES, MetadataStore
 from copycat.io.storage.record import (
     RecordError,
     RecordVersionError,
@@ -21,22 +21,11 @@ from copycat.io.storage.record import (
 )
 from copycat.io.storage.segment import SegmentHeader, decode_segment_header
 from copycat.raft.protocol.wire import encode_msgpack
-from copycat.testing.disk import FaultyDisk
 from tests.fuzz.support import DOCUMENTS, TIMEOUT, damaged, fuzz, judge
+from tests.fuzz.targets import IDENTITY, framed, put
 from tests.io.storage.helpers import DIRECTORY, WALL_MS, all_blocks, append, flush, make_disk, open_log
 
 pytestmark = pytest.mark.timeout(TIMEOUT)
-
-
-def put(disk: FaultyDisk, path: str, data: bytes) -> None:
-    """Make `data` all there is in a file, durably."""
-    if disk.exists(path):
-        disk.remove(path)
-    file = disk.open(path, create=True)
-    file.write_at(0, data)
-    file.sync()
-    file.close()
-    disk.sync_directory(DIRECTORY)
 
 
 # -- records and segment headers ---------------------------------------------------------------------------------------
@@ -140,14 +129,6 @@ def test_a_log_on_a_rotten_disk_opens_with_a_prefix_of_what_was_written_and_stay
 
 
 # -- metadata ----------------------------------------------------------------------------------------------------------
-
-IDENTITY = Metadata(term=3, vote="b", member_id="a", incarnation=b"i" * 16, members=["a=h:1", "b=h:2"], sequence=4)
-
-
-def framed(payload: bytes, version: int = 1) -> bytes:
-    """Metadata whose checksum is right, whatever it says."""
-    checked = struct.pack("<8sII", b"COPYCATM", version, len(payload)) + payload
-    return checked + struct.pack("<I", zlib.crc32(checked))
 
 
 def with_field(name: str, document: bytes) -> bytes:

@@ -5,113 +5,40 @@ import contextlib
 import itertools
 import struct
 import zlib
-from collections.abc import Callable
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from copycat.errors import HandshakeError, ProtocolError
-from copycat.io.storage.record import decode_records, encode_record
 from copycat.io.transport.frame import MAX_GREETING, PREAMBLE, FrameDecoder, encode_frame
 from copycat.raft.protocol import wire
-from copycat.raft.protocol.entries import ItemKind, iterate_items, pack_item, pack_types, unpack_types
-from copycat.raft.protocol.handshake import Hello, agree_version, decode_hello, encode_hello
+from copycat.raft.protocol.handshake import Hello, agree_version, decode_hello
 from copycat.raft.protocol.messages import AppendResponse, Message, PollRequest, PollResponse, VoteRequest, VoteResponse
-from copycat.raft.protocol.operations import ConsistencyLevel, Failure
 from copycat.raft.protocol.wire import Tag
 from tests.fuzz.support import DOCUMENTS, TIMEOUT, damaged, fuzz, judge
-from tests.io.storage.helpers import make_disk, next_block, open_log
-from tests.raft.client import frames
-from tests.raft.client.sessions import Client
+from tests.fuzz.targets import TARGETS, TO_CLIENTS, WIRE, waiting_client
 
 pytestmark = pytest.mark.timeout(TIMEOUT)
 
 NUMBERS = st.integers(0, 2**64 - 1) | st.integers(0, 9)
 
 
-def unpack_any(frame: bytes) -> list[tuple[Any, ...]]:
-    """Every fixed header, whatever the tag says."""
-    headers = [each for each in vars(wire).values() if isinstance(each, struct.Struct)]
-    assert len(headers) > 20
-    return [wire.unpack(header, frame) for header in headers]
-
-
-def records() -> bytes:
-    """What an append carries: three blocks that follow one another."""
-    log = open_log(make_disk())
-    found = b""
-    for body in (b"", b"seven b", b"a longer body, with a text in it"):
-        block = next_block(log, body)
-        log.append(block)
-        found += encode_record(block, 0)
-    return found
-
-
-READERS: dict[str, tuple[Callable[[bytes], object], list[bytes]]] = {
-    "message": (
-        wire.decode_message,
-        [
-            wire.encode_message(PollRequest(term=1, last_index=2**64 - 1, last_term=0)),
-            wire.encode_message(PollResponse(term=1, proposed=2, granted=True)),
-            wire.encode_message(VoteRequest(term=300, last_index=70_000, last_term=299)),
-            wire.encode_message(VoteResponse(term=1, granted=False)),
-            wire.encode_message(
-                AppendResponse(term=1, round=1, accepted=True, match_index=1, hint_index=0, sent_ms=2**40)
-            ),
-        ],
-    ),
-    "append": (wire.decode_append, [wire.encode_append((1, 2, 1, 0, 2, 3, 4, 250, 0, True, False), records())]),
-    "records": (lambda data: decode_records(data, 1 << 20), [records()]),
-    "operations": (wire.decode_operations, [wire.encode_operations([[0, 0, 1, "one", b"two"], [3, 7, 2, [1, {}]]])]),
-    "results": (wire.decode_results, [wire.encode_results([None, b"one", Failure("ValueError", "two"), [3]])]),
-    "events": (
-        wire.decode_events,
-        [wire.HEADER_EVENTS.pack(Tag.EVENTS, 7, 0) + wire.encode_msgpack([[9, [1, 2, 3, b"x"]], [10, [1, 2, 3]]])],
-    ),
-    "header": (unpack_any, [bytes([tag]) + bytes(60) for tag in Tag]),
-    "types": (unpack_types, [pack_types([("copycat.map", 1), ("ü", 65535)])]),
-    "items": (
-        lambda body: list(iterate_items(body)),
-        [pack_item(ItemKind.COMMANDS, 1, 1, 0, 1, b"blob") + pack_item(ItemKind.TICK, 0, 0, 0, 1, b"")],
-    ),
-    "hello": (
-        decode_hello,
-        [
-            encode_hello(Hello(role="client")),
-            encode_hello(
-                Hello(
-                    role="member",
-                    cluster_id=b"c" * 16,
-                    member_id="a",
-                    incarnation=b"i" * 16,
-                    incarnations={"a": b"i" * 16, "b": b"j" * 16},
-                    members=("a", "b"),
-                    types=(("copycat.map", 1),),
-                )
-            ),
-        ],
-    ),
-}
-
-
-@pytest.mark.parametrize("name", READERS)
+@pytest.mark.parametrize("name", WIRE)
 @fuzz
 @given(data=st.data())
 def test_a_reader_gives_what_it_found_or_a_protocol_error(name: str, data: st.DataObject) -> None:
-    read, sound = READERS[name]
+    read, sound, documented = WIRE[name].read, WIRE[name].sound, WIRE[name].documented
     heads = st.sampled_from(sorted({each[:1] for each in sound}))  # so that what follows a tag is looked at
     packed = st.tuples(heads, DOCUMENTS).map(b"".join)
     strange = data.draw(damaged(st.sampled_from(sound)) | DOCUMENTS | packed | st.binary(max_size=100))
 
-    judge(lambda: read(strange), len(strange), ProtocolError)
+    judge(lambda: read(strange), len(strange), *documented)
 
 
-@pytest.mark.parametrize("name", READERS)
+@pytest.mark.parametrize("name", TARGETS)
 def test_a_reader_reads_what_is_sound(name: str) -> None:
-    read, sound = READERS[name]
-    assert all(read(each) is not None for each in sound)
+    assert all(TARGETS[name].read(each) is not None for each in TARGETS[name].sound)
 
 
 @fuzz
@@ -206,29 +133,6 @@ def test_memory_grows_with_the_bytes_that_came_and_not_with_those_announced(leng
 # -- those who read them -----------------------------------------------------------------------------------------------
 
 
-def waiting_client() -> Client:
-    """One that waits for results, for an answer, and for events."""
-    client = Client()
-    client.hear(frames.leader())
-    client.register()
-    client.call("a", "b")
-    client.ask("q", ConsistencyLevel.SERIALIZABLE)
-    client.frames()
-    return client
-
-
-TO_CLIENTS = [
-    frames.leader("b", 2, {"a": "host:1"}),
-    frames.registered(b"n" * 16),
-    frames.register_refused(b"n" * 16, 3, "later"),
-    frames.results(1, "A", "B"),
-    frames.rejected(1, 2, "a gap"),
-    frames.kept(7),
-    frames.ended(),
-    frames.answer(1, 1, "Q"),
-    frames.query_refused(1, 7, "stale"),
-    wire.HEADER_EVENTS.pack(Tag.EVENTS, 7, 0) + wire.encode_msgpack([[9, [1, 2, 3, b"x"]]]),
-]
 HEADS = [
     bytes([Tag.LEADER]),
     bytes([Tag.LEADER]) + b"\x84\xa4term\x01\xa6leader\xa1a\xa7members\x80\xa1x",  # one field more than is known
