@@ -5,7 +5,7 @@ has a mark, and a run of many seeds that never reaches one of them is a failure 
 
 Marks are read off what members and clients do; the product knows nothing of them.
 
-Source: reliability §3 "Swarm" (the `sometimes` marks of FoundationDB).
+Source: reliability §3 "Simulator" (the `sometimes` marks of FoundationDB).
 """
 
 from collections import Counter
