@@ -176,6 +176,23 @@ async def test_a_forgotten_connection_has_ended_at_the_far_end_and_the_near_end_
         assert await end == b""
 
 
+async def test_what_was_under_way_when_the_far_end_went_tells_the_near_end_nothing() -> None:
+    async with linked() as (link, echo), dialled(link) as (reader, writer):
+        writer.write(b"x")
+        await reader.readexactly(1)
+        link.hold()
+        writer.write(b"under way")
+        await idle()
+        link.forget()
+        link.release()
+        end = asyncio.ensure_future(broken(reader))
+        await idle()
+        assert not end.done()
+        assert bytes(echo.heard) == b"x"
+        link.drop()
+        assert await end == b""
+
+
 async def test_a_link_to_a_dead_server_refuses_and_breaks_what_stood_until_it_is_started_again() -> None:
     async with linked() as (link, _):
         async with dialled(link) as (reader, writer):

@@ -13,7 +13,6 @@ from copycat.cli.text import figure, table
 from copycat.testing.chaos.faults import KINDS
 from copycat.testing.chaos.run import Settings, Verdict
 from copycat.testing.chaos.run import run as run_chaos
-from copycat.testing.chaos.servers import find_faketime
 from copycat.util.loop_thread import new_event_loop
 
 MEMBERS_MAX = 9
@@ -32,7 +31,6 @@ SETTINGS = (
     Setting(name="clients", metavar="N", parse=positive_integer, default=5, help="how many client processes (5)"),
     Setting(name="seed", metavar="N", parse=int, default=0, help="which faults, and what the clients do (0)"),
     Setting(name="out", metavar="DIR", help="an empty directory for all there is to see; a new one if left out"),
-    Setting(name="faketime", metavar="FILE", parse=Path, help="libfaketime's library, if it is in no usual place"),
 )
 
 EPILOG = """\
@@ -97,7 +95,6 @@ def run(options: Namespace) -> int:
         members=options.members,
         clients=options.clients,
         seed=options.seed,
-        faketime=options.faketime or find_faketime(),
     )
     directory = make_directory(options.out)
     try:

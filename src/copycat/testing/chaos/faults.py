@@ -9,7 +9,6 @@ import resource
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from random import Random
 from typing import Any, Final, Protocol
 
@@ -61,11 +60,14 @@ KINDS: Final[Mapping[str, tuple[str, ...]]] = {
 """Every kind of fault, and what it is, as often as it is to be drawn."""
 
 
-def impossible(kinds: Sequence[str], faketime: Path | None) -> dict[str, str]:
-    """Which of these kinds of faults, or what of them, cannot be done on this machine, and why."""
+def impossible(kinds: Sequence[str], why_no_clock: str | None = None) -> dict[str, str]:
+    """Which of these kinds of faults, or what of them, cannot be done on this machine, and why.
+
+    why_no_clock: why wall clocks cannot be shifted, if they cannot.
+    """
     found = {}
-    if "clock" in kinds and faketime is None:
-        found["clock"] = "libfaketime is not installed, so the wall clock of a process cannot be shifted"
+    if "clock" in kinds and why_no_clock is not None:
+        found["clock"] = why_no_clock
     if "disk" in kinds:
         if not hasattr(resource, "prlimit"):
             found["disk: full"] = "this system has no prlimit, which makes files unable to grow"

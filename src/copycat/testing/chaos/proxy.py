@@ -163,6 +163,8 @@ class Link:
         if self.bytes_per_second is not None:
             await asyncio.sleep(len(data) / self.bytes_per_second)
         await lane.open.wait()
+        if writer.is_closing():
+            return False
         if lane.flips:
             lane.flips -= 1
             at = self._random.randrange(len(data))
@@ -212,7 +214,8 @@ class _Wire:
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, direction: Direction) -> None:
         try:
             while data := await reader.read(self._link.chunk_bytes):
-                if not self.is_forgotten and not await self._link.pass_on(data, direction, writer):
+                is_whole = self.is_forgotten or await self._link.pass_on(data, direction, writer)
+                if not is_whole and not self.is_forgotten:  # it may have been meanwhile
                     break
         except OSError:
             pass  # an end is gone

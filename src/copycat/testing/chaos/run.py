@@ -8,7 +8,7 @@ have is read, and they are compared.
 import asyncio
 import json
 from collections.abc import Awaitable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -21,6 +21,7 @@ from copycat.errors import CopycatError
 from copycat.handle import Copycat
 from copycat.raft.client.survey import summary
 from copycat.testing.chaos.clients import CALL_SECONDS, COUNTER, LOCK, MAP, NUMBERS_STEP, VALUE, Job, client_of, number
+from copycat.testing.chaos.clock import ClockError, build_library
 from copycat.testing.chaos.faults import Nemesis, draw_plan, impossible
 from copycat.testing.chaos.hearing import LAST, LEDGER, TOPIC, Ledger
 from copycat.testing.chaos.judge import Check, judge, kind_of, longest_stop
@@ -49,7 +50,6 @@ class Settings:
     members: int
     clients: int
     seed: int
-    faketime: Path | None = None
     era: float = 3.0
     pace: float = 0.1
     session: float = 4.0
@@ -104,6 +104,7 @@ class _Run:
         self._settings = settings
         for name in ("servers", "clients"):
             (directory / name).mkdir()
+        library, self._why_no_clock = _clock_library(directory, settings)
         self._clock = SystemClock()
         self._tasks = TaskOwner("chaos")
         self._recorder = Recorder(
@@ -120,7 +121,7 @@ class _Run:
             settings.members,
             settings.clients,
             random=Random(f"{settings.seed}/links"),
-            faketime=settings.faketime if "clock" in settings.kinds else None,
+            clock_library=library,
         )
         job = Job(
             members="",
@@ -138,7 +139,7 @@ class _Run:
         self._terms: list[tuple[int, str]] = []
         self._healed_at = 0
         self._level_at = 0
-        self.verdict = Verdict(settings={**_plain(settings)})
+        self.verdict = Verdict(settings=asdict(settings))
         self._nemesis = Nemesis(self._servers, self._clients, self._recorder, lambda: self._leader)
 
     def _now(self) -> int:
@@ -149,7 +150,7 @@ class _Run:
     async def play(self) -> None:
         """Until the members can be compared, or cannot go on; `verdict.problems` says why."""
         settings = self._settings
-        self.verdict.impossible = impossible(settings.kinds, settings.faketime)
+        self.verdict.impossible = impossible(settings.kinds, self._why_no_clock)
         plan = draw_plan(
             settings.seed,
             settings.seconds,
@@ -310,6 +311,11 @@ def too_little(verdict: Verdict, settings: Settings) -> list[str]:
     return found
 
 
-def _plain(settings: Settings) -> dict[str, Any]:
-    facts = {name: getattr(settings, name) for name in settings.__dataclass_fields__}
-    return {**facts, "faketime": None if settings.faketime is None else str(settings.faketime)}
+def _clock_library(directory: Path, settings: Settings) -> tuple[Path | None, str | None]:
+    """What makes wall clocks jump, if that is asked for; else, or if it cannot be had, why not."""
+    if "clock" not in settings.kinds:
+        return None, "nobody asked for it"
+    try:
+        return build_library(directory / "servers"), None
+    except ClockError as error:
+        return None, str(error)

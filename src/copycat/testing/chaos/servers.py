@@ -19,22 +19,14 @@ from typing import Any
 
 from copycat.raft.protocol.members import Member
 from copycat.raft.server.fatal import EXIT_STATUS
+from copycat.testing.chaos.clock import environment as clock_environment
+from copycat.testing.chaos.clock import set_shift
 from copycat.testing.chaos.proxy import Link
 from copycat.testing.processes import LOOPBACK, LocalCluster, clean_environment, free_ports
 from copycat.util.address import Address
 
 RESOURCES = "copycat.testing.workload:LedgerMachine"
-FAKETIME_PLACES = (
-    "/usr/lib/*/faketime/libfaketimeMT.so.1",
-    "/usr/lib/faketime/libfaketimeMT.so.1",
-    "/usr/local/lib/faketime/libfaketimeMT.so.1",
-)
 ATTACH_SECONDS_MAX = 10.0
-
-
-def find_faketime() -> Path | None:
-    """The library that shifts the wall clock of the programs it is loaded into, if it is installed."""
-    return next((found for place in FAKETIME_PLACES for found in Path("/").glob(place[1:])), None)
 
 
 def why_no_strace() -> str | None:
@@ -55,7 +47,7 @@ class ChaosServers(LocalCluster):
     """A LocalCluster behind proxies. `open` before use; `close` ends every process and proxy.
 
     clients: how many have proxies of their own, named "client-0" and so on.
-    faketime: the library that shifts wall clocks; None: they cannot be.
+    clock_library: what makes wall clocks jump, from `clock.build_library`; None: nothing does.
     """
 
     def __init__(
@@ -65,11 +57,11 @@ class ChaosServers(LocalCluster):
         clients: int,
         *,
         random: Random,
-        faketime: Path | None = None,
+        clock_library: Path | None = None,
         options: Sequence[str] = (),
     ) -> None:
         super().__init__(directory, size)
-        self._faketime = faketime
+        self._clock_library = clock_library
         self._options = options
         self._limited: set[int] = set()  # processes
         self._tracers: dict[str, subprocess.Popen[bytes]] = {}
@@ -117,14 +109,11 @@ class ChaosServers(LocalCluster):
 
     def environment(self, name: str) -> dict[str, str]:
         environment = clean_environment()
-        if self._faketime is not None:
-            self.shift_clock(name, self._read_shift(name))
-            environment |= {
-                "LD_PRELOAD": str(self._faketime),
-                "FAKETIME_TIMESTAMP_FILE": str(self._clock_file(name)),
-                "FAKETIME_CACHE_DURATION": "1",  # seconds; else every look at a clock reads the file
-                "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-            }
+        if self._clock_library is not None:
+            file = self._clock_file(name)
+            if not file.exists():
+                set_shift(file, 0)
+            environment |= clock_environment(self._clock_library, file)
         return environment
 
     # -- what is done to processes -----------------------------------------------------------------------------------
@@ -239,18 +228,11 @@ class ChaosServers(LocalCluster):
                 tracer.stderr.close()
 
     def shift_clock(self, name: str, seconds: int) -> None:
-        """Set its wall clock off by this much, now and after every start."""
-        file = self._clock_file(name)
-        new = file.with_suffix(".new")
-        new.write_text(f"{seconds:+d}\n")
-        new.rename(file)
+        """Let its wall clock be off by so many seconds, now and after every start."""
+        set_shift(self._clock_file(name), seconds)
 
     def _clock_file(self, name: str) -> Path:
         return self.directory / f"{name}.clock"
-
-    def _read_shift(self, name: str) -> int:
-        file = self._clock_file(name)
-        return int(file.read_text()) if file.exists() else 0
 
     # -- what is known of them ---------------------------------------------------------------------------------------
 
