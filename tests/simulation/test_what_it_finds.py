@@ -6,6 +6,7 @@ from itertools import count
 
 import pytest
 
+from copycat.resource import Commit
 from copycat.testing import workload
 from copycat.testing.simulator import run_seed
 
@@ -41,3 +42,15 @@ def test_a_state_machine_that_hides_a_difference_is_found(monkeypatch: pytest.Mo
     monkeypatch.setattr(workload.LedgerMachine, "_append", append)
 
     assert "30: " in found()
+
+
+def test_a_query_that_answers_what_the_log_does_not_have_at_its_index_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    look, numbers = workload.LedgerMachine._look, count()
+
+    def look_behind(machine: workload.LedgerMachine, commit: Commit) -> list[int | str]:
+        index, entries, last = look(machine, commit)
+        return [index, entries, "another" if next(numbers) == 50 else last]
+
+    monkeypatch.setattr(workload.LedgerMachine, "_look", look_behind)
+
+    assert "but the log has" in found()

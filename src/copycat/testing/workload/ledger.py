@@ -7,14 +7,24 @@ the order of its calls; and whoever listens hears each entry once, in order, wit
 import asyncio
 from asyncio import Future
 from collections.abc import Iterator
+from dataclasses import dataclass
 from random import Random
 
 from copycat.client import CopycatClient
 from copycat.errors import CopycatError, Outcome
-from copycat.resource import Commit, Executor, Resource, ResourceContext, Session, StateMachine
+from copycat.resource import (
+    Commit,
+    ConsistencyLevel,
+    Executor,
+    Resource,
+    ResourceContext,
+    Session,
+    StateMachine,
+    Timeout,
+)
 from copycat.testing.workload.work import Site, Work
 
-APPEND, READ, LISTEN = 1, 2, 3
+APPEND, READ, LISTEN, LOOK, INDICES = 1, 2, 3, 4, 5
 ENTRY = 1
 
 
@@ -23,6 +33,7 @@ class LedgerMachine(StateMachine, name="copycat.testing.ledger", version=1):
 
     def __init__(self) -> None:
         self.entries: list[str] = []
+        self.indices: list[int] = []  # of the log, at which each was appended
         self._listeners: dict[int, tuple[Session, int]] = {}
 
     def configure(self, executor: Executor) -> None:
@@ -30,12 +41,15 @@ class LedgerMachine(StateMachine, name="copycat.testing.ledger", version=1):
         executor.register_command(APPEND, self._append)
         executor.register_command(LISTEN, self._listen)
         executor.register_query(READ, lambda commit: list(self.entries))
+        executor.register_query(LOOK, self._look)
+        executor.register_query(INDICES, lambda commit: list(self.indices))
 
     def close(self, session: Session) -> None:
         self._listeners.pop(session.id, None)
 
     def _append(self, commit: Commit, token: str) -> int:
         self.entries.append(token)
+        self.indices.append(commit.index)
         for session, instance in self._listeners.values():
             self._executor.publish(session, instance, ENTRY, len(self.entries) - 1, token)
         return len(self.entries) - 1
@@ -43,6 +57,18 @@ class LedgerMachine(StateMachine, name="copycat.testing.ledger", version=1):
     def _listen(self, commit: Commit) -> int:
         self._listeners[commit.session.id] = (commit.session, commit.instance)
         return len(self.entries)
+
+    def _look(self, commit: Commit) -> list[int | str]:
+        return [commit.index, len(self.entries), self.entries[-1] if self.entries else ""]
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """A ledger at one index of the log: how many entries there were, and which was the last."""
+
+    index: int = 0
+    count: int = 0
+    last: str = ""
 
 
 class Ledger(Resource, machine=LedgerMachine):
@@ -52,20 +78,46 @@ class Ledger(Resource, machine=LedgerMachine):
         super().__init__(context)
         self.heard: list[list[tuple[int, str]]] = []
         self.heard_from = 0  # how many entries there were when it began to listen
+        self.hears = False  # of entries, in the session there is
         self.on_event(ENTRY, lambda _index, position, token: self.heard[-1].append((position, token)))
+        self.session.on_recovery(self._begin_anew)
 
-    def append(self, token: str) -> Future[int]:
+    def append(self, token: str, *, timeout: Timeout = ...) -> Future[int]:
         """Its position."""
-        return self.command(APPEND, token, what="append")
+        return self.command(APPEND, token, timeout=timeout, what="append")
 
     def read(self) -> Future[list[str]]:
         """All of it."""
         return self.query(READ, what="read")
 
+    def look(self, *, consistency: ConsistencyLevel, timeout: Timeout = ...) -> Future[Look]:
+        """Where it stands, which is shorter than all of it."""
+        return self.query(
+            LOOK, consistency=consistency, timeout=timeout, decode=lambda answer: Look(*answer), what="look"
+        )
+
+    def indices(self) -> Future[list[int]]:
+        """The index of the log at which each entry was appended."""
+        return self.query(INDICES, what="indices")
+
     async def listen(self) -> None:
-        """Hear of every entry from now on, in this session."""
+        """Hear of every entry from now on, in this session; no error: `hears` tells whether it does."""
+        if self.hears:
+            return
+        self.hears = True
         self.heard.append([])
-        self.heard_from = await self.command(LISTEN, what="listen")
+        try:
+            self.heard_from = await self.command(LISTEN, what="listen")
+        except CopycatError:
+            self.hears = False
+
+    def _begin_anew(self, _session: int) -> None:
+        self.hears = False
+
+    def unheard(self, count: int) -> int | None:
+        """Whoever was told of so many entries has heard of each, if it listens: the first it has not, or None."""
+        run = self.heard[-1] if self.hears and not self.session.is_lost else []
+        return run[-1][0] + 1 if run and run[-1][0] + 1 < count else None
 
 
 class LedgerWork(Work):
@@ -76,14 +128,11 @@ class LedgerWork(Work):
         self.entries: list[str] = []  # as they are in the end
         self._appended: dict[str, list[tuple[str, str, int | None]]] = {}  # client -> token, outcome, position
         self._ledgers: dict[str, Ledger] = {}
-        self._listens: dict[str, bool] = {}  # client -> whether it hears of entries
         self._overtaken: list[str] = []
 
     async def use(self, name: str, client: CopycatClient, chooser: Random) -> None:
         ledger = self._ledgers[name] = await self.create(client, "ledger", Ledger)
         mine = self._appended[name] = []
-        self._listens[name] = False  # in the session there is
-        ledger.session.on_recovery(lambda _session: self._listens.update({name: False}))
 
         async def append(token: str) -> None:
             place = len(mine)
@@ -94,18 +143,11 @@ class LedgerWork(Work):
                 mine[place] = (token, "unknown" if error.outcome is Outcome.UNKNOWN else "fail", None)
             else:
                 mine[place] = (token, "ok", position)
-                hears = self._listens[name] and ledger.heard and not ledger.session.is_lost
-                run = ledger.heard[-1] if hears else []
-                if run and run[-1][0] < position:
-                    self._overtaken.append(f"14: {name} was answered {position} before it heard of {run[-1][0] + 1}")
+                if (unheard := ledger.unheard(position + 1)) is not None:
+                    self._overtaken.append(f"14: {name} was answered {position} before it heard of {unheard}")
 
         async def act() -> None:
-            if not self._listens[name]:
-                self._listens[name] = True
-                try:
-                    await ledger.listen()
-                except CopycatError:
-                    self._listens[name] = False
+            await ledger.listen()
             burst = [append(f"{name}-{len(mine) + number}") for number in range(chooser.choice((1, 1, 2, 5)))]
             await asyncio.gather(*burst)
 
@@ -120,7 +162,7 @@ class LedgerWork(Work):
         return all(
             (ledger.heard[-1][-1][0] + 1 if ledger.heard[-1] else ledger.heard_from) >= len(self.entries)
             for name, ledger in self._ledgers.items()
-            if self._listens[name] and not self.cluster.hosts[name].is_dead
+            if ledger.hears and not self.cluster.hosts[name].is_dead
         )
 
     def verdicts(self) -> Iterator[str]:

@@ -1,18 +1,21 @@
-"""Reads of every level. Each client writes numbers that only grow under a key of its own, and all read all keys.
+"""Reads of every level, judged by the log: whatever is read is the state at one index of it.
 
-So the rules are simple: nobody sees a number that was not written yet, or less than it has seen or written itself; and
-a linearizable read sees at least what anybody was acknowledged before it began, and so does one by lease, for clocks
-drift here no more than leases allow for.
+Everybody appends to a ledger, and looks where it stands: at which index, with how many entries. A look may be old, and
+it is never wrong: at its index there were exactly so many. To a client the index only grows, whichever servers it asks;
+what it has called before it sees, and what it has heard of too. And a linearizable look sees at least what anybody was
+told before it began, be it by another's look; so does one by lease: clocks drift here no more than leases allow for.
 """
 
 import asyncio
-from collections import Counter
+from bisect import bisect_right
 from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import accumulate
 from random import Random
 
 from copycat.client import CopycatClient
-from copycat.collections import DistributedMap
 from copycat.resource import ConsistencyLevel
+from copycat.testing.workload.ledger import Ledger, Look
 from copycat.testing.workload.work import CALL_SECONDS, Site, Work
 
 LEVELS = {
@@ -20,44 +23,62 @@ LEVELS = {
     ConsistencyLevel.LINEARIZABLE_LEASE: "12",
     ConsistencyLevel.SERIALIZABLE: "13",
 }
+PATH = "reads"
+UNKNOWN = -1  # the position of what was not acknowledged
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a client was told; `before`: how many appends it had called before it asked."""
+
+    look: Look
+    before: int
+    words: str
 
 
 class ReadsWork(Work):
-    """Everybody writes its own key, several times in a turn, and reads any."""
+    """Everybody appends and looks, several times in a turn."""
 
     def __init__(self, site: Site) -> None:
         super().__init__(site)
-        self.begun: Counter[str] = Counter()  # by key, the highest number whose writing was begun,
-        self.written: Counter[str] = Counter()  # and acknowledged
-        self.violations: list[str] = []
+        self.indices: list[int] = []  # of every entry, as they are in the end
+        self.entries: list[str] = []
+        self.told = Look()  # the most that anybody was told
+        self._answers: dict[str, list[Answer]] = {}  # by client
+        self._appended: dict[str, list[int]] = {}  # by client, the positions in the order of the calls
+        self._violations: list[str] = []
 
     async def use(self, name: str, client: CopycatClient, chooser: Random) -> None:
-        numbers: DistributedMap[str, int] = await self.create(client, "reads", DistributedMap[str, int])
-        seen: Counter[str] = Counter()
+        ledger: Ledger = await self.create(client, PATH, Ledger)
+        answers, mine = self._answers.setdefault(name, []), self._appended.setdefault(name, [])
+        shown = Look()  # the most that this client was told
 
-        async def write() -> None:
-            self.begun[name] += 1
-            number = self.begun[name]
-            await numbers.put(name, number, timeout=CALL_SECONDS)
-            self.written[name] = max(self.written[name], number)
-            seen[name] = max(seen[name], number)
+        def learn(look: Look) -> None:
+            nonlocal shown
+            shown, self.told = _latest(shown, look), _latest(self.told, look)
 
-        async def read() -> None:
-            key, level = chooser.choice(sorted(self.begun)), chooser.choice(list(LEVELS))
-            acknowledged, known = self.written[key], seen[key]
-            found = await numbers.get(key, consistency=level, timeout=CALL_SECONDS) or 0
-            self.figures["reads checked"] += 1
-            what = f"{name} read {found} of {key} by {level.name}"
-            if found > self.begun[key]:
-                self.violations.append(f"10: {what}, when {self.begun[key]} had been written")
-            if found < known:
-                self.violations.append(f"13: {what} after it had seen {known}")
-            if level is not ConsistencyLevel.SERIALIZABLE and found < acknowledged:
-                self.violations.append(f"{LEVELS[level]}: {what}, and {acknowledged} had been acknowledged")
-            seen[key] = max(seen[key], found)
+        async def append() -> None:
+            number = len(mine)
+            mine.append(UNKNOWN)
+            mine[number] = position = await ledger.append(f"{name}-{number}", timeout=CALL_SECONDS)
+            learn(Look(count=position + 1))
+
+        async def look() -> None:
+            level, before, told = chooser.choice(list(LEVELS)), len(mine), self.told
+            found = await ledger.look(consistency=level, timeout=CALL_SECONDS)
+            words = f"{name} was told of {found.count} entries at {found.index} by {level.name}"
+            answers.append(Answer(found, before, words))
+            if level is not ConsistencyLevel.SERIALIZABLE and _is_older(found, told):
+                self._violations.append(f"{LEVELS[level]}: {words}, when {told.count} at {told.index} were known")
+            if _is_older(found, shown):
+                self._violations.append(f"13: {words}, after {shown.count} at {shown.index}")
+            if (unheard := ledger.unheard(found.count)) is not None:
+                self._violations.append(f"14: {words}, before it heard of {unheard}")
+            learn(found)
 
         async def act() -> None:
-            calls = [write if chooser.random() < 0.5 or not self.begun else read for _ in range(chooser.choice((1, 3)))]
+            await ledger.listen()
+            calls = [append if chooser.random() < 0.4 else look for _ in range(chooser.choice((1, 2, 4)))]
             outcomes = await asyncio.gather(*map(self.counted, calls), return_exceptions=True)
             for outcome in outcomes:
                 if isinstance(outcome, BaseException):
@@ -65,5 +86,29 @@ class ReadsWork(Work):
 
         await self.repeat(chooser, act)
 
+    async def conclude(self, client: CopycatClient) -> None:
+        ledger: Ledger = await client.create(PATH, Ledger)
+        self.indices, self.entries = await ledger.indices(), await ledger.read()
+
     def verdicts(self) -> Iterator[str]:
-        yield from self.violations
+        yield from self._violations
+        for name, answers in self._answers.items():
+            self.figures["reads checked"] += len(answers)
+            # By number of calls, how many entries there are at least once all of these were executed.
+            own = [0, *accumulate((position + 1 for position in self._appended[name]), max)]
+            for answer in answers:
+                look = answer.look
+                count = bisect_right(self.indices, look.index)
+                if look.count != count or look.last != (self.entries[count - 1] if count else ""):
+                    yield f"13: {answer.words}, the last {look.last!r}; but the log has {count} up to there"
+                if look.count < own[answer.before]:
+                    yield f"13: {answer.words}, and had appended number {own[answer.before]} before"
+
+
+def _is_older(look: Look, other: Look) -> bool:
+    return look.index < other.index or look.count < other.count
+
+
+def _latest(look: Look, other: Look) -> Look:
+    """The most of both."""
+    return Look(max(look.index, other.index), max(look.count, other.count))
