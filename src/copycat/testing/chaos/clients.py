@@ -30,7 +30,8 @@ from copycat.errors import CopycatError
 from copycat.handle import Copycat
 from copycat.raft.client.client import RaftClient
 from copycat.raft.protocol.members import parse_members
-from copycat.testing.chaos.hearing import LAST, LEDGER, RETRY_SECONDS, TOPIC, Hearing, Ledger
+from copycat.testing.chaos.hearing import LAST, LEDGER, TOPIC, Ledger
+from copycat.testing.hearing import RETRY_SECONDS, Hearing
 from copycat.testing.recorder import Recorder
 from copycat.util.clock import SystemClock
 from copycat.util.loop_thread import new_event_loop

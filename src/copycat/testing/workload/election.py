@@ -1,39 +1,51 @@
-"""An election: epochs grow; while a leader believes that it leads, nobody was elected in a later epoch."""
+"""An election, by its epochs: see `claims`. Who only listens is elected, and hears that it is over, by turns."""
 
 import asyncio
-from collections.abc import Iterator
 from random import Random
+from typing import Any
 
-from copycat.client import CopycatClient
-from copycat.coordination import DistributedLeaderElection
-from copycat.errors import LostError
-from copycat.testing.workload.lock import Store
-from copycat.testing.workload.work import Site, Work
+from copycat.coordination import DistributedLeaderElection, Term
+from copycat.coordination.scope import Holding
+from copycat.testing.recorder import Caller
+from copycat.testing.workload.claims import ClaimWork
 
 
-class ElectionWork(Work):
-    """Everybody stands, and leads for a while."""
+class ElectionWork(ClaimWork):
+    """Everybody stands, and leads for a while, in a scope or by a listener."""
 
-    def __init__(self, site: Site) -> None:
-        super().__init__(site)
-        self.store = Store("22")
+    path = "election"
+    kind = DistributedLeaderElection
+    rule = "22"
+    grants = "elections won"
+    uses = (1, 2, 10)
 
-    async def use(self, name: str, client: CopycatClient, chooser: Random) -> None:
-        election: DistributedLeaderElection = await self.create(client, "election", DistributedLeaderElection)
+    def scope(self, claimant: DistributedLeaderElection, timeout: float) -> Holding[Term]:
+        return claimant.lead(timeout=timeout)
 
-        async def act() -> None:
-            try:
-                async with election.lead(timeout=chooser.uniform(1, 15)) as term:
-                    self.store.grant(name, term.epoch)
-                    for _ in range(chooser.choice((1, 2, 10))):
-                        term.check()
-                        self.store.use(name, term.epoch)
-                        await asyncio.sleep(chooser.uniform(0, 0.5))
-            except LostError:
-                pass
+    async def act(self, name: str, claimant: Any, chooser: Random, caller: Caller, loss: Caller) -> None:
+        if chooser.random() < 0.3:
+            await self._listen(name, claimant, chooser.uniform(0, 5))
+        else:
+            await super().act(name, claimant, chooser, caller, loss)
 
-        await self.repeat(chooser, lambda: self.counted(act))
+    async def _listen(self, name: str, election: DistributedLeaderElection, seconds: float) -> None:
+        leading = 0  # in this epoch
 
-    def verdicts(self) -> Iterator[str]:
-        self.figures["elections won"] += self.store.grants
-        yield from self.store.violations
+        def won(epoch: int) -> None:
+            nonlocal leading
+            if leading:
+                self.store.violations.append(f"22: {name} was elected in {epoch} and has not heard of losing {leading}")
+            leading = epoch
+            self.store.grant(name, epoch)
+
+        def lost(epoch: int) -> None:
+            nonlocal leading
+            if epoch != leading:
+                self.store.violations.append(f"22: {name} lost {epoch} while it led in {leading}")
+            leading = 0
+
+        listener = await election.on_election(won, on_lost=lost)
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            listener.close()

@@ -6,7 +6,6 @@ from random import Random
 
 from copycat.client import CopycatClient
 from copycat.collections import DistributedMap
-from copycat.testing.linearizability import Conclusion, check
 from copycat.testing.models import MapModel
 from copycat.testing.workload.work import CALL_SECONDS, Work
 
@@ -51,10 +50,4 @@ class MapWork(Work):
             await caller.record("get", partial(values.get, key), key=key)
 
     def verdicts(self) -> Iterator[str]:
-        verdict = check(self.recorder.history.only("map"), MapModel())
-        self.figures["operations checked"] += verdict.operations
-        self.figures["partitions checked"] += verdict.parts
-        if verdict.conclusion is Conclusion.UNKNOWN:
-            self.figures["unknown verdicts"] += 1
-        if not verdict:
-            yield f"10: the map: {verdict.explanation}"
+        yield from self.linearizable("map", MapModel(), "10")

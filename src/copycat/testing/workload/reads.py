@@ -6,10 +6,10 @@ what it has called before it sees, and what it has heard of too. And a lineariza
 told before it began, be it by another's look; so does one by lease: clocks drift here no more than leases allow for.
 """
 
-import asyncio
 from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import accumulate
 from random import Random
 
@@ -79,10 +79,7 @@ class ReadsWork(Work):
         async def act() -> None:
             await ledger.listen()
             calls = [append if chooser.random() < 0.4 else look for _ in range(chooser.choice((1, 2, 4)))]
-            outcomes = await asyncio.gather(*map(self.counted, calls), return_exceptions=True)
-            for outcome in outcomes:
-                if isinstance(outcome, BaseException):
-                    raise outcome
+            await self.together(partial(self.counted, call) for call in calls)
 
         await self.repeat(chooser, act)
 

@@ -1,42 +1,78 @@
-"""A topic: nothing twice, and what two listeners both heard they heard in one order."""
+"""A topic, by `copycat.testing.delivery`: each message once, in one order for all, and every one there was to hear."""
 
 from collections.abc import Iterator
+from functools import partial
 from random import Random
 
 from copycat.client import CopycatClient
 from copycat.coordination import DistributedTopic
+from copycat.testing.delivery import check_delivery
+from copycat.testing.hearing import Hearing
 from copycat.testing.workload.work import CALL_SECONDS, Site, Work
+from copycat.util.listeners import Listener
+
+PATH = "topic"
+BURST_MAX = 3
+LAST = "the last"  # message, after which there is none
 
 
 class TopicWork(Work):
-    """Everybody publishes and listens."""
+    """Everybody publishes, some messages in one turn, and listens for good."""
 
     def __init__(self, site: Site) -> None:
         super().__init__(site)
-        self._heard: dict[str, list[str]] = {}  # client -> messages
+        self._hearings: dict[str, Hearing] = {}  # by client, in its newest session
+        self._have_heard_all: set[str] = set()
 
     async def use(self, name: str, client: CopycatClient, chooser: Random) -> None:
-        topic: DistributedTopic[str] = await self.create(client, "topic", DistributedTopic[str])
-        heard = self._heard[name] = []
-        number = 0
+        topic: DistributedTopic[str] = await self.create(client, PATH, DistributedTopic[str])
+        callers, number = [self.recorder.caller(PATH) for _ in range(BURST_MAX)], 0
 
         async def act() -> None:
             nonlocal number
-            number += 1
-            await topic.publish(f"{name}-{number}", timeout=CALL_SECONDS)
+            calls = []
+            for caller in callers[: chooser.choice((1, 1, 2, BURST_MAX))]:
+                number += 1
+                message = f"{name}-{number}"
+                publish = partial(topic.publish, message, timeout=CALL_SECONDS)
+                record = partial(caller.record, "publish", publish, value=message)
+                calls.append(partial(self.counted, record))
+            await self.together(calls)
 
-        await self.insist(lambda: topic.on_message(heard.append, on_gap=lambda *_: None))
-        await self.repeat(chooser, lambda: self.counted(act))
+        await self._listen(name, topic)
+        await self.repeat(chooser, act)
+
+    async def _listen(self, name: str, topic: DistributedTopic[str]) -> None:
+        """In the history every session listens as a process of its own."""
+        hearing = self._hearings[name] = Hearing(self.recorder, PATH)
+
+        def hear(message: str) -> None:
+            hearing.take(message)
+            if message == LAST:
+                self._have_heard_all.add(name)
+
+        def again() -> None:
+            hearing.close()
+            listener.close()
+            self.cluster.run_on(name, self._listen(name, topic))
+
+        listener: Listener[str] = await hearing.open(
+            partial(topic.on_message, hear, on_gap=again), result=lambda _: None
+        )
+
+    async def conclude(self, client: CopycatClient) -> None:
+        topic: DistributedTopic[str] = await client.create(PATH, DistributedTopic[str])
+        await self.recorder.caller(PATH).record("publish", partial(topic.publish, LAST), value=LAST)
+
+    def is_settled(self) -> bool:
+        """Whether everybody has heard the last message, or is dead."""
+        return all(name in self._have_heard_all or self.cluster.hosts[name].is_dead for name in self._hearings)
 
     def verdicts(self) -> Iterator[str]:
-        for name, heard in self._heard.items():
-            self.figures["events checked"] += len(heard)
-            if len(set(heard)) != len(heard):
-                yield f"16: {name} heard a message twice"
-        names = list(self._heard)
-        for number, name in enumerate(names):
-            order = {message: at for at, message in enumerate(self._heard[name])}
-            for other in names[number + 1 :]:
-                common = [order[message] for message in self._heard[other] if message in order]
-                if common != sorted(common):
-                    yield f"16: {name} and {other} heard the topic in different orders"
+        for name, hearing in self._hearings.items():
+            if self.cluster.hosts[name].is_dead:
+                hearing.close()
+        history = self.recorder.history.only(PATH)
+        self.figures["events checked"] += sum(event.f == "receive" for event in history.events) // 2
+        for violation in check_delivery(history):
+            yield f"16: {violation}"

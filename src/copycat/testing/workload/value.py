@@ -7,7 +7,6 @@ from random import Random
 from copycat.atomic import DistributedAtomicValue
 from copycat.client import CopycatClient
 from copycat.errors import CopycatError, Outcome
-from copycat.testing.linearizability import Conclusion, check
 from copycat.testing.models import ValueModel
 from copycat.testing.workload.work import CALL_SECONDS, Site, Work
 
@@ -60,12 +59,7 @@ class ValueWork(Work):
         self.total = await counter.get() or 0
 
     def verdicts(self) -> Iterator[str]:
-        verdict = check(self.recorder.history.only("value"), ValueModel())
-        self.figures["operations checked"] += verdict.operations
-        self.figures["partitions checked"] += verdict.parts
-        self.figures["unknown verdicts"] += verdict.conclusion is Conclusion.UNKNOWN
-        if not verdict:
-            yield f"10: the value: {verdict.explanation}"
+        yield from self.linearizable("value", ValueModel(), "10")
         # Whoever died before its increment was answered is not counted among the unsure.
         dead = sum(host.is_dead for host in self.cluster.hosts.values())
         if not self.counted_up <= self.total <= self.counted_up + self.unsure + dead:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass
 from random import Random
 from typing import Any, TypeVar
@@ -11,6 +11,7 @@ from copycat.client import CopycatClient
 from copycat.errors import CopycatError, Outcome
 from copycat.testing.clock import SimulatedClock
 from copycat.testing.cluster import SimulatedCluster
+from copycat.testing.linearizability import Conclusion, Model, check
 from copycat.testing.recorder import Recorder
 
 R = TypeVar("R")
@@ -67,6 +68,16 @@ class Work:
         """Every breach, in words, by the number of the invariant."""
         raise NotImplementedError
 
+    def linearizable(self, path: str, model: Model[Any], rule: str) -> Iterator[str]:
+        """The breach, by this rule, if what was recorded of this path fits no order of single moments, or it is not
+        known whether it does."""
+        verdict = check(self.recorder.history.only(path), model)
+        self.figures["operations checked"] += verdict.operations
+        self.figures["partitions checked"] += verdict.parts
+        self.figures["unknown verdicts"] += verdict.conclusion is Conclusion.UNKNOWN
+        if not verdict:
+            yield f"{rule}: {verdict.explanation}"
+
     # -- for those who work --------------------------------------------------------------------------------------------
 
     async def create(self, client: CopycatClient, path: str, kind: Any) -> Any:
@@ -89,6 +100,13 @@ class Work:
             except CopycatError:
                 pass  # what it means for the operation was recorded
             await asyncio.sleep(chooser.expovariate(1 / self.site.pace))
+
+    async def together(self, calls: Iterable[Callable[[], Awaitable[object]]]) -> None:
+        """Make these calls in one turn, and wait for all. Raises what the first that failed raised."""
+        outcomes = await asyncio.gather(*(call() for call in calls), return_exceptions=True)
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException):
+                raise outcome
 
     async def counted(self, call: Callable[[], Awaitable[R]]) -> R:
         """Make this call, and count what became of it."""
