@@ -20,6 +20,7 @@
     │   ├── SerializationError    (also TypeError)
     │   │   ├── DecodeError
     │   │   └── RegistrationError
+    │   ├── SnapshotError
     │   ├── TooLargeError         (also ValueError)
     │   ├── ResourceError
     │   │   ├── UnknownResourceError (also LookupError)
@@ -159,6 +160,10 @@ class DecodeError(SerializationError):
 
 class RegistrationError(SerializationError):
     """A type or an id is registered twice, or the id is reserved."""
+
+
+class SnapshotError(UsageError):
+    """The state of a state machine cannot be put into a snapshot, or not be restored from one."""
 
 
 class TooLargeError(UsageError, ValueError):

@@ -15,8 +15,9 @@ from copycat.io.transport.transport import Transport
 from copycat.raft.client.client import RaftClient
 from copycat.raft.client.states import Recovery
 from copycat.raft.core.config import RaftConfig
+from copycat.raft.machine.codec import ValueCodec
 from copycat.raft.machine.executor import Machines
-from copycat.raft.machine.host import Clockwork, ValueCodec
+from copycat.raft.machine.host import Clockwork
 from copycat.raft.protocol.members import Member
 from copycat.raft.server.limits import ServerLimits
 from copycat.raft.server.server import MakeMachines, RaftServer

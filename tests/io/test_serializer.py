@@ -773,3 +773,21 @@ def test_a_clone_knows_the_same_types_and_is_independent() -> None:
     assert clone.decode_value(serializer.encode_value(Point(1))) == Point(1)
     assert clone.max_size == 500
     assert not serializer.is_registered(Colour)
+
+
+def test_state_is_encoded_as_values_are_of_any_size_and_none_too() -> None:
+    serializer = Serializer(max_size=10)
+    for state in (None, "x" * 100, {("a", 1): {2}}, b"1", 1 << 70):
+        assert serializer.decode_state(serializer.encode_state(state)) == state
+    assert serializer.encode_state("text") == serializer.encode_value("text")
+    assert serializer.decode_state(serializer.encode_state({"a": 1}), dict[str, float]) == {"a": 1.0}
+
+
+def test_state_of_another_type_or_nested_too_deeply_is_an_error() -> None:
+    serializer = Serializer()
+    with pytest.raises(DecodeError):
+        serializer.decode_state(serializer.encode_state("text"), int)
+    with pytest.raises(SerializationError, match="a object cannot be a value"):
+        serializer.encode_state(object())
+    with pytest.raises(DecodeError):
+        serializer.decode_state(b"\x91" * 100_000)

@@ -12,9 +12,12 @@ ADD, TOTAL, TELL, SET_TIMER, REMEMBER = 1, 2, 3, 4, 5
 class CounterMachine(StateMachine, name="test.counter", version=1):
     """Counts, and remembers what it was told, by whom, where in the log."""
 
+    total: int
+    told: list[Any]
+
     def __init__(self) -> None:
         self.total = 0
-        self.told: list[Any] = []
+        self.told = []
 
     def configure(self, executor: Executor) -> None:
         self.executor = executor
@@ -114,9 +117,11 @@ class Broken(Query[int], id=4):
 class Bank(StateMachine, name="test.bank", version=1):
     """The class way: operations are dataclasses."""
 
+    balance: int = 0
+    notes: list[str]
+
     def __init__(self) -> None:
-        self.balance = 0
-        self.notes: list[str] = []
+        self.notes = []
 
     def configure(self, executor: Executor) -> None:
         executor.register(Deposit, self.deposit)

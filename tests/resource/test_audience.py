@@ -1,5 +1,6 @@
 """Audience: who listens, for state machines of everybody."""
 
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ class Herald(StateMachine, name="test.herald", version=1):
         self.audience = Audience()
 
     def configure(self, executor: Executor) -> None:
+        self.executor = executor
         executor.register_command(LISTEN, lambda commit, topic: self.audience.add(commit, topic))
         executor.register_command(UNLISTEN, lambda commit, topic: self.audience.remove(commit, topic))
         executor.register_command(TELL, lambda commit, topic, *news: self.audience.publish(executor, topic, 7, *news))
@@ -24,6 +26,13 @@ class Herald(StateMachine, name="test.herald", version=1):
 
     def close(self, session: Session) -> None:
         self.audience.leave(session)
+
+    def snapshot(self) -> Iterator[Any]:
+        return self.audience.snapshot()
+
+    def restore(self, parts: Iterable[Any]) -> None:
+        for part in parts:
+            self.audience.restore(self.executor, part)
 
 
 @pytest.fixture

@@ -1,11 +1,24 @@
 """Lifetimes: what goes by itself, for state machines of everybody."""
 
+from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import Any
 
 import pytest
 
 from copycat.errors import ApplicationError, ConfigurationError
-from copycat.resource import Commit, Executor, Lifetimes, PersistenceMode, Session, StateMachine, encode_lifetime
+from copycat.resource import (
+    Commit,
+    Executor,
+    Lifetimes,
+    PersistenceMode,
+    Session,
+    StateMachine,
+    encode_lifetime,
+    iter_parts,
+    rows,
+    section,
+)
 from copycat.testing import StateMachineHarness
 
 WRITE, REMOVE, CLEAR = 1, 2, 3
@@ -13,7 +26,7 @@ EPHEMERAL = int(PersistenceMode.EPHEMERAL)
 
 
 class Shelf(StateMachine, name="test.shelf", version=1):
-    """As the example in `copycat.resource.lifetimes`."""
+    """As the examples in `copycat.resource.lifetimes` and `copycat.resource.parts`."""
 
     def __init__(self) -> None:
         self.keys: dict[bytes, None] = {}
@@ -41,6 +54,19 @@ class Shelf(StateMachine, name="test.shelf", version=1):
     def _clear(self, commit: Commit) -> None:
         self.keys.clear()
         self.lifetimes.clear()
+
+    def snapshot(self) -> Iterator[Any]:
+        return chain(
+            section("keys", iter_parts((key,) for key in self.keys.copy())),
+            section("lifetimes", self.lifetimes.snapshot()),
+        )
+
+    def restore(self, parts: Iterable[Any]) -> None:
+        for name, part in parts:
+            if name == "keys":
+                self.keys.update((key, None) for (key,) in rows(part, 1))
+            else:
+                self.lifetimes.restore(self._executor, part)
 
     def _expire(self, key: bytes, index: int) -> None:
         if self.lifetimes.expires(key, index):

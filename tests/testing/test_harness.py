@@ -3,7 +3,7 @@
 import random
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -11,7 +11,8 @@ from uuid import UUID
 
 import pytest
 
-from copycat.errors import ApplicationError, ConfigurationError, DecodeError
+from copycat.errors import ApplicationError, ConfigurationError, DecodeError, SnapshotError
+from copycat.io.serializer import Serializer
 from copycat.resource import Command, Commit, Derived, Executor, Query, Session, StateMachine
 from copycat.testing import Event, StateMachineHarness
 from copycat.testing.portrait import differences, portrait
@@ -31,10 +32,14 @@ class Count(Query[int], id=2):
 class Room(StateMachine, name="test.room"):
     """Those inside are told of everybody who enters; whoever says nothing for ten seconds is shown out."""
 
+    inside: dict[int, int]  # session -> instance
+    shown_out: list[tuple[int, int]]
+    hooks: list[tuple[str, int]]
+
     def __init__(self) -> None:
-        self.inside: dict[int, tuple[Session, int]] = {}
-        self.shown_out: list[tuple[int, int]] = []
-        self.hooks: list[tuple[str, int]] = []
+        self.inside = {}
+        self.shown_out = []
+        self.hooks = []
 
     def configure(self, executor: Executor) -> None:
         self.executor = executor
@@ -52,14 +57,16 @@ class Room(StateMachine, name="test.room"):
         self.inside.pop(session.id, None)
 
     def enter(self, commit: Commit, command: Enter) -> int:
-        for session, instance in self.inside.values():
+        for session_id, instance in self.inside.items():
+            session = self.executor.session(session_id)
+            assert session is not None
             self.executor.publish(session, instance, 7, command.who)
-        self.inside[commit.session.id] = commit.session, commit.instance
+        self.inside[commit.session.id] = commit.instance
         self.executor.schedule(10_000, self.show_out, commit.session.id)
         return len(self.inside)
 
     def show_out(self, session_id: int) -> None:
-        if self.inside.pop(session_id, None):
+        if self.inside.pop(session_id, None) is not None:
             self.shown_out.append((session_id, self.executor.time))
 
 
@@ -222,9 +229,10 @@ def test_a_machine_that_goes_by_its_log_replays(room: StateMachineHarness) -> No
 class Whim(StateMachine):
     """Does what it is told on command."""
 
+    seen: list[Any]
+
     def __init__(self) -> None:
-        self.seen: list[Any] = []
-        self.heard_at: Session | None = None
+        self.seen = []
 
     def configure(self, executor: Executor) -> None:
         self.executor = executor
@@ -269,6 +277,110 @@ def test_a_machine_that_goes_by_anything_else_is_found(whim: str) -> None:
 
     with pytest.raises(AssertionError, match=WHIMS[whim]):
         harness.check_replay()
+
+
+class Fragile(StateMachine):
+    """Does what it is told to its state; its snapshots are not always good."""
+
+    state: Any
+    counted: int = 0
+
+    def __init__(self) -> None:
+        self.state = []
+
+    def configure(self, executor: Executor) -> None:
+        self.executor = executor
+        executor.register_command(0, self.set)
+        executor.register_command(1, lambda commit: self.state)
+
+    def set(self, commit: Commit) -> None:
+        self.counted += 1
+        self.state.append(self.counted)
+
+
+class Forgets(Fragile):
+    def snapshot(self) -> Iterable[Any]:
+        return [self.counted]
+
+    def restore(self, parts: Iterable[Any]) -> None:
+        (self.counted,) = parts
+
+
+class Changes(Fragile):
+    def snapshot(self) -> Iterable[Any]:
+        return iter([self.counted, self.state])
+
+    def restore(self, parts: Iterable[Any]) -> None:
+        self.counted, self.state = parts
+
+
+class Alters(Fragile):
+    def restore(self, parts: Iterable[Any]) -> None:
+        super().restore(parts)
+        self.state = tuple(self.state)
+
+
+class Diverges(Fragile):
+    """What a restore loses is only seen later: by what the next command does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.order = Order(0)
+
+    def set(self, commit: Commit) -> None:
+        self.order.value += 1
+        self.state.append(self.order.value)
+
+
+class Hides(Fragile):
+    def __init__(self) -> None:
+        super().__init__()
+        self.hidden: list[int] = []
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (
+            Forgets,
+            AssertionError,
+            r"index 2 was restored as another state: .* .Forgets. version 1\.state: \[1\] and \[\]",
+        ),
+        (Changes, AssertionError, "index 1 changed while commands went on: the state machine"),
+        (Alters, AssertionError, "restored as another state"),
+        (Diverges, AssertionError, "from the snapshot at index 2 on, index 4 came out as"),
+        (Hides, SnapshotError, "attribute 'hidden' of Hides is not annotated"),
+    ],
+)
+def test_a_snapshot_that_is_not_the_state_is_found(
+    make: type[StateMachine], error: type[Exception], message: str
+) -> None:
+    harness = StateMachineHarness(make)
+    for operation in (0, 0, 1):
+        harness.apply(operation)
+
+    with pytest.raises(error, match=message):
+        harness.check_replay()
+
+
+def test_a_machine_with_its_state_in_its_snapshots_replays_also_with_types_of_its_own() -> None:
+    @dataclass
+    class Account:
+        owner: str
+
+    class Register(Fragile):
+        accounts: dict[str, Account]
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.accounts = {}
+
+        def set(self, commit: Commit) -> None:
+            self.accounts["a"] = Account("ann")
+
+    harness = StateMachineHarness(Register, serializer=Serializer().register(Account, id=7))
+    harness.apply(0)
+    harness.check_replay()
 
 
 # -- portraits ---------------------------------------------------------------------------------------------------------

@@ -105,7 +105,7 @@ from copycat.resource import Resource
 from copycat.testing import LinkRule
 
 class Counter(StateMachine, name="acme.counter"):
-    count = 0
+    count: int = 0
 
     def configure(self, executor):
         executor.register_command(1, self.hit)

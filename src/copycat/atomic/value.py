@@ -7,8 +7,9 @@ Source: protocol §4.3, §6, §7.1.
 """
 
 from asyncio import Future
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Final, Generic, TypeVar
 
 from copycat.errors import ConfigurationError, Outcome, UnknownResourceError
@@ -28,6 +29,7 @@ from copycat.resource import (
     StateMachine,
     Timeout,
     encode_lifetime,
+    section,
     update_entry,
 )
 from copycat.util.listeners import Listener
@@ -81,6 +83,24 @@ class ValueMachine(StateMachine, name="copycat.value", version=1):
         self._audience.end(self._executor, DELETED)
         self._lifetimes.clear()
         self._value, self._version = None, 0
+
+    def snapshot(self) -> Iterator[Any]:
+        return chain(
+            section("value", [[self._value, self._version]]),
+            section("lifetimes", self._lifetimes.snapshot()),
+            section("audience", self._audience.snapshot()),
+        )
+
+    def restore(self, parts: Iterable[Any]) -> None:
+        for name, part in parts:
+            if name == "value":
+                self._value, self._version = part
+            elif name == "lifetimes":
+                self._lifetimes.restore(self._executor, part)
+            elif name == "audience":
+                self._audience.restore(self._executor, part)
+            else:
+                raise ValueError(f"a value has no {name!r}")
 
     def _set(self, commit: Commit, value: bytes | None, ttl_ms: int, mode: int) -> None:
         if value is None:

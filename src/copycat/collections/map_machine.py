@@ -6,12 +6,14 @@ are beside it, and cost a put nothing while there is none of it.
 Source: protocol §4.3, §6, §7.1.
 """
 
-from typing import Final
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from typing import Any, Final
 
 import msgspec
 
 from copycat.collections.pages import KeyOrder, make_page
-from copycat.resource import Audience, Commit, Executor, Lifetimes, Session, StateMachine
+from copycat.resource import Audience, Commit, Executor, Lifetimes, Session, StateMachine, iter_parts, rows, section
 
 PUT: Final = 1  # key, value, milliseconds to live or 0, mode -> the previous value or None
 PUT_IF_ABSENT: Final = 2  # as PUT -> the value there was, which stays, or None
@@ -43,8 +45,11 @@ VALUES: Final = 2
 ITEMS: Final = 3  # key and value in turn
 
 
-class Record(msgspec.Struct, gc=False):
-    """An entry. A struct that the collector passes over: a map may have very many."""
+class Record(msgspec.Struct, gc=False, frozen=True):
+    """An entry, made anew by every write, so that a snapshot is a copy of the dict.
+
+    A struct that the collector passes over: a map may have very many.
+    """
 
     value: bytes
     version: int
@@ -58,6 +63,8 @@ class MapMachine(StateMachine, name="copycat.map", version=1):
         self._lifetimes = Lifetimes()
         self._audience = Audience()
         self._order = KeyOrder(self._records)
+        self._bound = self._lifetimes.by_key  # at hand, for every put looks at them
+        self._heard = self._audience.by_topic
 
     def configure(self, executor: Executor) -> None:
         self._executor = executor
@@ -90,23 +97,43 @@ class MapMachine(StateMachine, name="copycat.map", version=1):
         self._lifetimes.clear()
         self._records.clear()
 
+    def snapshot(self) -> Iterator[Any]:
+        records = self._records.copy()
+        return chain(
+            section("entries", iter_parts((key, each.value, each.version) for key, each in records.items())),
+            section("lifetimes", self._lifetimes.snapshot()),
+            section("audience", self._audience.snapshot()),
+        )
+
+    def restore(self, parts: Iterable[Any]) -> None:
+        for name, part in parts:
+            if name == "entries":
+                for key, value, version in rows(part, 3):
+                    self._records[key] = Record(value, version)
+                    self._order.added += 1
+            elif name == "lifetimes":
+                self._lifetimes.restore(self._executor, part)
+            elif name == "audience":
+                self._audience.restore(self._executor, part)
+            else:
+                raise ValueError(f"a map has no {name!r}")
+
     # -- commands ----------------------------------------------------------------------------------------------------
 
     def _put(self, commit: Commit, key: bytes, value: bytes, ttl_ms: int, mode: int) -> bytes | None:
         if key.__class__ is not bytes or value.__class__ is not bytes:
             raise TypeError("a map takes keys and values as canonical bytes")
-        if ttl_ms or mode or key in self._lifetimes.by_key:
+        if ttl_ms or mode or (self._bound and key in self._bound):
             self._lifetimes.begin(self._executor, self._expire, commit, key, ttl_ms, mode)
-        record = self._records.get(key)
+        records = self._records
+        record = records.get(key)
+        records[key] = Record(value, commit.index)
         if record is None:
             previous = None
-            self._records[key] = Record(value, commit.index)
             self._order.added += 1
         else:
             previous = record.value
-            record.value = value
-            record.version = commit.index
-        if self._audience.by_topic:
+        if self._heard:
             self._tell(key, previous, value)
         return previous
 

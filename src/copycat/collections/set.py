@@ -7,8 +7,9 @@ Source: protocol §4.3, §6, §7.1.
 """
 
 from asyncio import Future
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from functools import partial
+from itertools import chain
 from operator import not_
 from typing import Any, Final, Generic, TypeVar
 
@@ -30,6 +31,8 @@ from copycat.resource import (
     Subscription,
     Timeout,
     encode_lifetime,
+    iter_parts,
+    section,
 )
 from copycat.util.listeners import Listener
 
@@ -80,6 +83,25 @@ class SetMachine(StateMachine, name="copycat.set", version=1):
         self._audience.end(self._executor, DELETED)
         self._lifetimes.clear()
         self._members.clear()
+
+    def snapshot(self) -> Iterator[Any]:
+        return chain(
+            section("members", iter_parts(zip(self._members.copy(), strict=True))),
+            section("lifetimes", self._lifetimes.snapshot()),
+            section("audience", self._audience.snapshot()),
+        )
+
+    def restore(self, parts: Iterable[Any]) -> None:
+        for name, part in parts:
+            if name == "members":
+                self._members.update(dict.fromkeys(part))
+                self._order.added += len(part)
+            elif name == "lifetimes":
+                self._lifetimes.restore(self._executor, part)
+            elif name == "audience":
+                self._audience.restore(self._executor, part)
+            else:
+                raise ValueError(f"a set has no {name!r}")
 
     def _add(self, commit: Commit, member: bytes, ttl_ms: int, mode: int) -> bool:
         if member.__class__ is not bytes:

@@ -6,7 +6,8 @@ next in line is granted. Each grant has a *token*, about the index of the log at
 Source: protocol §4.3, §6.
 """
 
-from typing import Final
+from collections.abc import Iterable, Iterator
+from typing import Any, Final
 
 from copycat.resource import Commit, Executor, Scheduled, Session, StateMachine
 
@@ -74,6 +75,27 @@ class ClaimMachine(StateMachine):
         self._holder = None
         self._line.clear()
 
+    def snapshot(self) -> Iterator[Any]:
+        """The newest token, the holder or None, and the line."""
+        holder = self._holder
+        line = [[*key, 0 if claim.timer is None else claim.timer.id] for key, claim in self._line.items()]
+        return iter([self._token, None if holder is None else holder.key, *line])
+
+    def restore(self, parts: Iterable[Any]) -> None:
+        self._token, holder, *line = parts
+        self._holder = None if holder is None else self._restored(holder)
+        for *key, timer_id in line:
+            claim = self._restored(key)
+            claim.timer = self._executor.timer(timer_id)
+            self._line[claim.key] = claim
+
+    def _restored(self, key: Iterable[int]) -> Claim:
+        session_id, instance, request = key
+        session = self._executor.session(session_id)
+        if session is None:
+            raise ValueError(f"session {session_id} has a claim, and is not open")
+        return Claim(session, instance, request)
+
     def _claim(self, commit: Commit, request: int, wait_ms: int) -> int:
         if type(request) is not int or type(wait_ms) is not int:
             raise TypeError("a claim has a number, and waits for a number of milliseconds")
@@ -119,6 +141,7 @@ class ClaimMachine(StateMachine):
         claim = self._line.pop(key, None)
         if claim is not None and claim.timer is not None:
             claim.timer.cancel()
+            claim.timer = None
         return claim
 
     def _grant_next(self) -> None:

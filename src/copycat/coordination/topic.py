@@ -9,7 +9,7 @@ Source: protocol §6, §7.1.
 import asyncio
 from asyncio import Future
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from typing import Any, Final, Generic, TypeVar
 
 from copycat.errors import CopycatError, Outcome, OverloadedError, UnknownResourceError
@@ -57,6 +57,13 @@ class TopicMachine(StateMachine, name="copycat.topic", version=1):
 
     def delete(self) -> None:
         self._audience.end(self._executor, DELETED)
+
+    def snapshot(self) -> Iterator[Any]:
+        return self._audience.snapshot()
+
+    def restore(self, parts: Iterable[Any]) -> None:
+        for part in parts:
+            self._audience.restore(self._executor, part)
 
     def _publish(self, commit: Commit, message: bytes) -> int:
         if message.__class__ is not bytes:

@@ -159,6 +159,15 @@ class Serializer:
             raise DecodeError("None cannot be a value: it means absent")
         return value if type is Any or value.__class__ is type else self._values.convert(value, type)
 
+    def encode_state(self, value: object) -> bytes:
+        """As `encode_value`, of any size, and of None too: for what state machines keep in snapshots."""
+        return self._values.encode(value)
+
+    def decode_state(self, data: bytes, type: Any = Any) -> Any:
+        """What `encode_state` encoded, as `decode_value` does it. Raises: DecodeError."""
+        value = self._values.decode_trusted(data)
+        return value if type is Any or value.__class__ is type else self._values.convert(value, type)
+
     @overload
     def write_object(self, obj: object) -> Buffer: ...
     @overload

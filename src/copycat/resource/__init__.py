@@ -13,6 +13,7 @@ from copycat.resource.audience import Audience
 from copycat.resource.entries import Entry, update_entry
 from copycat.resource.handover import HandoverFuture
 from copycat.resource.lifetimes import Lifetime, Lifetimes, encode_lifetime
+from copycat.resource.parts import iter_parts, rows, section
 from copycat.resource.resource import Resource, ResourceContext, Timeout
 from copycat.resource.subscription import OnEnd, OnGap, Subscription, hand_over
 
@@ -43,5 +44,8 @@ __all__ = [
     "Timeout",
     "encode_lifetime",
     "hand_over",
+    "iter_parts",
+    "rows",
+    "section",
     "update_entry",
 ]

@@ -6,11 +6,17 @@ machine publishes to whoever is registered, and forgets those whose session ends
 Source: protocol §6.
 """
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
+from typing import Any
 
-from copycat.raft.protocol.state_machine import Commit, Executor, Session
+from copycat.raft.protocol.state_machine import Commit, Derived, Executor, Session
+from copycat.resource.parts import iter_parts, rows
 
 Handle = tuple[int, int]  # session id, instance
+
+
+class _Topics(dict[int, dict[tuple[Hashable, int], None]], Derived):
+    """session -> its topics, with the instance: `by_topic` by session, in whatever order."""
 
 
 class Audience:
@@ -21,11 +27,13 @@ class Audience:
 
     def __init__(self) -> None:
         self.by_topic: dict[Hashable, dict[Handle, Session]] = {}
-        self._topics: dict[int, dict[tuple[Hashable, int], None]] = {}  # session -> its topics, with the instance
+        self._topics = _Topics()
 
     def add(self, commit: Commit, topic: Hashable) -> None:
         """The handle of this commit listens; once, however often it says so."""
-        session, instance = commit.session, commit.instance
+        self._add(commit.session, commit.instance, topic)
+
+    def _add(self, session: Session, instance: int, topic: Hashable) -> None:
         self.by_topic.setdefault(topic, {})[session.id, instance] = session
         self._topics.setdefault(session.id, {})[topic, instance] = None
 
@@ -59,6 +67,19 @@ class Audience:
             executor.publish(session, instance, event_id)
         self.by_topic.clear()
         self._topics.clear()
+
+    def snapshot(self) -> Iterator[list[Any]]:
+        """Parts of a snapshot, as of now. Topics must be what a serializer encodes."""
+        handles = [(topic, *handle) for topic, handles in self.by_topic.items() for handle in handles]
+        return iter_parts(handles)
+
+    def restore(self, executor: Executor, part: list[Any]) -> None:
+        """Take one part, in its order, of those that `snapshot` made."""
+        for topic, session_id, instance in rows(part, 3):
+            session = executor.session(session_id)
+            if session is None:
+                raise ValueError(f"session {session_id} listens, and is not open")
+            self._add(session, instance, topic)
 
     def _forget(self, topic: Hashable, handle: Handle) -> None:
         handles = self.by_topic[topic]

@@ -16,24 +16,27 @@ the entry itself when its time has come:
         for key in self._lifetimes.leave(session):
             del self._values[key]
 
+In a snapshot, `Lifetimes.snapshot` and `restore` are a section of it, see `copycat.resource.parts`.
+
 In programs, `encode_lifetime` makes `ttl_ms` and `mode` of what is asked for. Entries that stay have no record here.
 
 Source: protocol §4.3.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from math import ceil
-from typing import Final
+from typing import Any, Final
 
 from copycat.errors import ConfigurationError
 from copycat.raft.protocol.operations import PersistenceMode
-from copycat.raft.protocol.state_machine import Commit, Executor, Scheduled, Session
+from copycat.raft.protocol.state_machine import Commit, Derived, Executor, Scheduled, Session
+from copycat.resource.parts import iter_parts, rows
 
 TTL_SECONDS_MAX: Final = 100 * 366 * 86_400  # a century: longer is a mistake of units
 
 
 class Lifetime:
-    """Why and when an entry goes by itself. `index` tells it from later ones of the same key."""
+    """Why and when an entry goes by itself. `index` tells it from later ones of the same key. It never changes."""
 
     __slots__ = ("index", "session_id", "timer")
 
@@ -43,12 +46,16 @@ class Lifetime:
         self.timer = timer
 
 
+class _Owned(dict[int, dict[bytes, None]], Derived):
+    """session -> its ephemeral keys, in the order they were written, which is that of `by_key`."""
+
+
 class Lifetimes:
     """The entries of one state machine that go by themselves. `by_key` is for looking, as in the example above."""
 
     def __init__(self) -> None:
         self.by_key: dict[bytes, Lifetime] = {}
-        self._owned: dict[int, dict[bytes, None]] = {}  # session -> its ephemeral keys, in the order they were written
+        self._owned = _Owned()
 
     def begin(
         self,
@@ -113,6 +120,21 @@ class Lifetimes:
                 lifetime.timer.cancel()
         self.by_key.clear()
         self._owned.clear()
+
+    def snapshot(self) -> Iterator[list[Any]]:
+        """Parts of a snapshot, as of now. Timers are in it by themselves; here are their ids, 0 for none."""
+        lifetimes = self.by_key.copy()
+        return iter_parts(
+            (key, lifetime.index, lifetime.session_id, 0 if lifetime.timer is None else lifetime.timer.id)
+            for key, lifetime in lifetimes.items()
+        )
+
+    def restore(self, executor: Executor, part: list[Any]) -> None:
+        """Take one part, in its order, of those that `snapshot` made."""
+        for key, index, session_id, timer_id in rows(part, 4):
+            self.by_key[key] = Lifetime(index, session_id, executor.timer(timer_id))
+            if session_id:
+                self._owned.setdefault(session_id, {})[key] = None
 
 
 def encode_lifetime(ttl: float | None, mode: PersistenceMode) -> tuple[int, int]:

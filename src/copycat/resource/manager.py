@@ -11,13 +11,15 @@ Source: protocol §4.3, §5.7, §7.2.
 
 import logging
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
 from typing import Any
 
 from msgspec import Raw
 
-from copycat.errors import ConfigurationError, SerializationError, UnknownResourceTypeError
-from copycat.raft.machine.host import HALTING, Clockwork, Host, ValueCodec
+from copycat.errors import ConfigurationError, SerializationError, SnapshotError, UnknownResourceTypeError
+from copycat.raft.machine.codec import ValueCodec
+from copycat.raft.machine.host import HALTING, Clockwork, Host
 from copycat.raft.machine.sessions import NOBODY, ServerSession
 from copycat.raft.machine.timers import Timer
 from copycat.raft.protocol.operations import Failure
@@ -35,6 +37,7 @@ from copycat.resource.operations import (
     check_path,
     check_type,
 )
+from copycat.resource.parts import iter_parts, rows
 
 _log = logging.getLogger(__name__)
 
@@ -52,23 +55,23 @@ class ResourceManager:
     """The `Machines` of an executor that serves many resources.
 
     resources: the state machine classes this replica can run, see `copycat.resource.loading.machines_of`. Each is made
-        once at the start, on trial, so that a broken `configure` is found before a client's create finds it.
+        once at the start, on trial, so that a broken `configure` is found before a client's create finds it. One that
+        cannot be snapshotted is warned of.
 
     Raises ConfigurationError for two classes of one name and version, and what a class's `configure` raises.
     """
 
     def __init__(self, clockwork: Clockwork, codec: ValueCodec, resources: Sequence[type[StateMachine]]) -> None:
         self._clockwork = clockwork
+        self.codec = codec
         self._types = {(each.type_name, each.type_version): each for each in resources}
         if len(self._types) != len(resources):
             raise ConfigurationError("two of the resources have one name and version")
         for each in resources:
-            on_trial = Clockwork()
-            on_trial.applying = True  # as it is when a resource is made
-            Host(CATALOG, each(), on_trial, codec)
-        self._hosts: dict[int, Host] = {}  # in the order of their ids, for a dict keeps the order of insertion
-        self._catalog = Catalog(self._hosts, self._types, clockwork, codec)
-        self._hosts[CATALOG] = Host(CATALOG, self._catalog, clockwork, codec)
+            _try(each, codec)
+        self.hosts: dict[int, Host] = {}  # in the order of their ids, for a dict keeps the order of insertion
+        self._catalog = Catalog(self.hosts, self._types, clockwork, codec)
+        self.hosts[CATALOG] = Host(CATALOG, self._catalog, clockwork, codec, "the catalog of resources")
 
     # -- what the executor calls -------------------------------------------------------------------------------------
 
@@ -85,30 +88,23 @@ class ResourceManager:
 
     def session_began(self, session: ServerSession) -> None:
         """Tell every resource, in the order of their ids."""
-        for host in tuple(self._hosts.values()):
+        for host in tuple(self.hosts.values()):
             _tell(host.machine.register, session)
 
     def session_ended(self, session: ServerSession, expired: bool) -> None:
         """Tell every resource, in the order of their ids, also those the session never used."""
-        for host in tuple(self._hosts.values()):
+        for host in tuple(self.hosts.values()):
             if expired:
                 _tell(host.machine.expire, session)
             _tell(host.machine.close, session)
 
     def fire(self, timer: Timer) -> None:
-        """A timer is due. Those of a deleted resource were dropped with it."""
-        host = self._hosts.get(timer.target)
-        if host is not None:  # None only if a resource set a timer and then failed to be made
-            host.fire(timer)
+        """A timer is due. Those of a resource that was deleted, or failed to be made, were dropped with it."""
+        self.hosts[timer.target].fire(timer)
 
     def machine(self, resource_id: int) -> StateMachine:
         """The state machine of a resource. Raises KeyError."""
-        return self._hosts[resource_id].machine
-
-    @property
-    def machines(self) -> list[tuple[int, StateMachine]]:
-        """All of them with their resources' ids, in that order; the catalog is the first."""
-        return [(target, host.machine) for target, host in self._hosts.items()]
+        return self.hosts[resource_id].machine
 
     @property
     def types(self) -> list[tuple[str, int]]:
@@ -128,7 +124,7 @@ class ResourceManager:
 
     def _run(self, session: ServerSession, index: int, step: int, operations: list[list[Any]]) -> list[Any]:
         """Run commands at `index` and on, by `step` 1; or queries, all at `index`, by `step` 0."""
-        clockwork, hosts = self._clockwork, self._hosts
+        clockwork, hosts = self._clockwork, self.hosts
         time = clockwork.wall_ms
         results: list[Any] = []
         add = results.append
@@ -174,7 +170,7 @@ class Catalog(StateMachine, name="copycat.catalog", version=1):
         self._clockwork = clockwork
         self._codec = codec
         self.allowed: list[tuple[str, int]] = []
-        self._entries: dict[str, Entry] = {}
+        self._entries: dict[str, Entry] = {}  # in the order of their ids; none is ever changed
         self._paths: list[str] = []  # sorted, for pages
 
     def configure(self, executor: Executor) -> None:
@@ -197,16 +193,24 @@ class Catalog(StateMachine, name="copycat.catalog", version=1):
                 f"resources of type {type_name!r} version {type_version} cannot be created, for not every member is "
                 "known to run it: start each with it, as resources=[...] or --resources module:Class"
             )
-        machine = self._types.get((type_name, type_version))
-        if machine is None:
-            raise MissingTypeError(
-                f"the log creates a resource of type {type_name!r} version {type_version} at {path!r}, and this member "
-                "was started without it: start it with resources=[...] or --resources module:Class"
-            )
-        self._hosts[commit.index] = Host(commit.index, machine(), self._clockwork, self._codec)
+        try:
+            self._hosts[commit.index] = self._make(commit.index, path, type_name, type_version)
+        except Exception:
+            self._clockwork.timers.drop(commit.index)
+            raise
         self._entries[path] = entry = [commit.index, type_name, type_version, encoding]
         insort(self._paths, path)
         return entry
+
+    def _make(self, resource_id: int, path: str, type_name: str, type_version: int) -> Host:
+        machine = self._types.get((type_name, type_version))
+        if machine is None:
+            raise MissingTypeError(
+                f"there is a resource of type {type_name!r} version {type_version} at {path!r}, and this member "
+                "was started without it: start it with resources=[...] or --resources module:Class"
+            )
+        where = f"resource {path!r} of type {type_name!r} version {type_version}"
+        return Host(resource_id, machine(), self._clockwork, self._codec, where)
 
     def _delete(self, commit: Commit, path: str, resource_id: int) -> bool:
         entry = self._entries.get(path)
@@ -218,6 +222,24 @@ class Catalog(StateMachine, name="copycat.catalog", version=1):
         self._clockwork.timers.drop(host.target)
         host.machine.delete()  # last: what it raises is the result, and the resource is gone all the same
         return True
+
+    def snapshot(self) -> Iterator[Any]:
+        """The types that may be created, then [path, entry] of every resource."""
+        return chain([self.allowed], iter_parts(self._entries.copy().items()))
+
+    def restore(self, parts: Iterable[Any]) -> None:
+        """Make every resource anew; their states come from parts of their own."""
+        self._clockwork.configuring_again = True
+        try:
+            left = iter(parts)
+            self.allowed = next(left)
+            for part in left:
+                for path, entry in rows(part, 2):
+                    self._hosts[entry[0]] = self._make(entry[0], path, entry[1], entry[2])
+                    self._entries[path] = entry
+        finally:
+            self._clockwork.configuring_again = False
+        self._paths = sorted(self._entries)
 
     def _get(self, commit: Commit, path: str) -> Entry | None:
         return self._entries.get(path)
@@ -239,6 +261,17 @@ class Catalog(StateMachine, name="copycat.catalog", version=1):
         if after:
             start = max(start, bisect_right(self._paths, after))
         return (self._paths[at] for at in range(start, len(self._paths)))
+
+
+def _try(machine: type[StateMachine], codec: ValueCodec) -> None:
+    """Make one, as a create would."""
+    clockwork = Clockwork()
+    clockwork.applying = True
+    host = Host(CATALOG, machine(), clockwork, codec, machine.type_name)
+    try:
+        list(host.snapshot())
+    except SnapshotError as error:
+        _log.warning("no snapshot can be taken while there is a %r: %s", machine.type_name, error)
 
 
 def _failure(error: Exception) -> Failure:

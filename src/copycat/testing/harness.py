@@ -23,6 +23,7 @@ from copycat.raft.protocol.wire import decode_events, encode_events, encode_oper
 from copycat.testing.local import result_of
 from copycat.testing.portrait import differences, portrait
 from copycat.testing.replicas import Replica, ReplicatedLog
+from copycat.testing.snapshots import check_snapshots
 
 R = TypeVar("R")
 
@@ -57,26 +58,27 @@ class _Strict(SingleMachine):
 class _Member(Replica):
     """A replica of one machine."""
 
-    def __init__(self, make: Callable[[], StateMachine]) -> None:
+    def __init__(self, make: Callable[[], StateMachine], serializer: Serializer) -> None:
         clockwork = Clockwork()
         self.machine = make()
-        super().__init__(clockwork, _Strict(self.machine, clockwork, Serializer()))
+        super().__init__(clockwork, _Strict(self.machine, clockwork, serializer))
 
 
 class StateMachineHarness:
     """One state machine, with a log of its own: `bank = StateMachineHarness(Bank)`.
 
-    make: the class, or what makes the machine; called once more by `check_replay`.
-    serializer: of the operations' fields; None: the built-in types.
+    make: the class, or what makes the machine; called again by `check_replay`.
+    serializer: of the operations' fields and of the state in snapshots; None: the built-in types.
 
     `machine` is the machine itself, to look into. What its hooks and timers raise, which a server passes over, is
     raised by the call that made them run.
     """
 
     def __init__(self, make: Callable[[], StateMachine], *, serializer: Serializer | None = None) -> None:
-        self._log = ReplicatedLog(lambda: _Member(make))
+        serializer = serializer if serializer is not None else Serializer()
+        self._log = ReplicatedLog(lambda: _Member(make, serializer))
         self._replica = self._log.replicas[0]
-        self._typed = TypedOperations(serializer if serializer is not None else Serializer(), "the state machine")
+        self._typed = TypedOperations(serializer, "the state machine")
         self._sequences: dict[int, int] = {}  # by session
         self._outcomes: list[bytes] = []  # of every command
         self._events: dict[int, list[Event]] = {}  # by session; of those that have ended, too
@@ -204,14 +206,16 @@ class StateMachineHarness:
                 seen += _decoded(session.id, session.events.after(seen[-1].index if seen else 0, ALL_BYTES))
 
     def check_replay(self) -> None:
-        """Apply the same log to a new machine, which must come out the same; or AssertionError tells what differs.
+        """Apply the same log to a new machine, which must come out the same; then, from snapshots taken in between,
+        only what came after. AssertionError tells what differs, SnapshotError what cannot be put into a snapshot.
 
         Compared are the results of all commands, the events of all open sessions, the timers, and the state: the
         machine's attributes, and what they hold, all the way down. Sessions count as equal by their ids, dicts by their
         order too, objects of your own by class and attributes, even where they have no `==`.
 
-        What is caught: a clock, random numbers, the state of other objects, the order of identities. What is not: the
-        order of a set of strings, which only differs between processes; sort before order matters.
+        What is caught: a clock, random numbers, the state of other objects, the order of identities; state that is not
+        in a snapshot, comes back as something else, or changes in it while commands go on. What is not: the order of a
+        set of strings, which only differs between processes; sort before order matters.
         """
         replica = self._log.make()
         outcomes: list[bytes] = []
@@ -231,6 +235,7 @@ class StateMachineHarness:
         timers = differences(portrait(self._replica.clockwork.timers), portrait(replica.clockwork.timers))
         if timers:
             raise AssertionError(f"the replay left other timers: {timers}")
+        check_snapshots(self._log)
 
 
 def _decoded(session_id: int, batches: Any) -> list[Event]:

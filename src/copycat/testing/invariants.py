@@ -6,7 +6,6 @@ Names and numbers are those of reliability §1.
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Any
 
 from copycat.errors import InvariantError, check
 from copycat.raft.core.effects import Effect, Send, Truncate
@@ -15,12 +14,11 @@ from copycat.raft.core.invariants import ClusterWatch, Watch
 from copycat.raft.core.passive import Passive
 from copycat.raft.core.raft import Raft
 from copycat.raft.machine.executor import Block, Ended, Executor, Outcome, Registered
-from copycat.raft.machine.sessions import ServerSession
 from copycat.raft.protocol.entries import End
 from copycat.raft.protocol.messages import AppendResponse, VoteRequest, VoteResponse
 from copycat.raft.server.driver import Driver
 from copycat.testing.marks import Marks
-from copycat.testing.portrait import differences, portrait
+from copycat.testing.portrait import Picture, picture, picture_differences
 
 
 @dataclass(slots=True)
@@ -85,7 +83,7 @@ class Invariants:
         self._expired: set[int] = set()  # only tested
         self._words: dict[str, Word] = {}
         self._effects: dict[int, tuple[bytes, str]] = {}  # last index of a block -> what applying it did, who did first
-        self._states: dict[int, tuple[Any, str]] = {}
+        self._states: dict[int, tuple[Picture, str]] = {}
 
     @property
     def leaders(self) -> dict[int, str]:
@@ -145,32 +143,5 @@ class Invariants:
         known, first = self._states.setdefault(index, (state, member))
         self.states_compared += known is not state
         if known != state:
-            parts = [differences(mine, theirs) for mine, theirs in zip(known, state, strict=True)]
-            raise InvariantError(f"30: at {index}, {first} and {member} differ: {'; '.join(filter(None, parts))}")
-
-
-def picture(executor: Executor) -> Any:
-    """The replicated state of a member, all the way down, in a form that can be compared."""
-    sessions = [
-        (
-            session.id,
-            session.nonce,
-            session.sequence,
-            session.ack,
-            session.activity_index,
-            tuple(session.runs),
-            _queued(session),
-        )
-        for session in executor.sessions
-    ]
-    clockwork = executor.clockwork
-    machines = [(target, portrait(machine)) for target, machine in executor.machines.machines]
-    return portrait((clockwork.time, clockwork.wall_ms, clockwork.timers)), tuple(sessions), tuple(machines)
-
-
-def _queued(session: ServerSession) -> tuple[tuple[int, int, int], ...]:
-    """The events a session has waiting: index, index before, bytes."""
-    if session.events is None:
-        return ()
-    batches = session.events.after(session.events.ack, 1 << 62)
-    return tuple((batch.index, batch.previous, batch.size) for batch in batches)
+            apart = picture_differences(known, state)
+            raise InvariantError(f"30: at {index}, {first} and {member} differ: {apart}")

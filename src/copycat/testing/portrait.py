@@ -5,13 +5,17 @@ dict, which a replica may act upon.
 """
 
 from collections import deque
+from dataclasses import dataclass
 from types import BuiltinMethodType, FunctionType, MethodType
 from typing import Any
 
-from copycat.raft.machine.host import Host
+from copycat.io.msgpack import FLAT
+from copycat.io.serializer import Serializer
+from copycat.raft.machine.executor import Executor
+from copycat.raft.machine.host import Clockwork, Host
 from copycat.raft.machine.sessions import ServerSession
 from copycat.raft.machine.timers import Timer, Timers
-from copycat.raft.protocol.state_machine import Derived
+from copycat.raft.protocol.state_machine import Derived, StateMachine
 
 _CODE = (FunctionType, MethodType, BuiltinMethodType, type)
 
@@ -67,20 +71,21 @@ def _portrait(value: Any, seen: dict[int, int]) -> Any:
         return ("value", name), repr(value)  # one NaN is another, and zero has a sign
     if isinstance(value, _CODE):
         return ("code", getattr(value, "__qualname__", name))
-    if isinstance(value, Host):
-        return ("executor",)
+    if isinstance(value, Host | Clockwork | Serializer):
+        return ("of the replica", name)
     if isinstance(value, ServerSession):
         return ("session", value.id, value.is_open)
     if isinstance(value, Timers):
-        value = sorted(timer for timer in value._heap if timer.timers is not None)
-        return (("items", "timers"), *(_portrait(timer, seen) for timer in value))
+        return (("items", "timers"), value.sequence, *(_portrait(timer, seen) for timer in value.view()[0]))
     if isinstance(value, Derived):
         return ("derived", name)
     if isinstance(value, Timer):
-        return ("timer", value.method, _portrait(value.arguments, seen), value.due, value.interval_ms)
-    if id(value) in seen:
-        return ("seen before", seen[id(value)])
-    seen[id(value)] = len(seen)
+        called = (value.target, value.method, _portrait(value.arguments, seen))
+        return ("timer", value.id, value.timers is not None, called, value.due, value.interval_ms)
+    if not isinstance(value, tuple):  # one tuple in two places is as good as two
+        if id(value) in seen:
+            return ("seen before", seen[id(value)])
+        seen[id(value)] = len(seen)
     if isinstance(value, dict):
         return (("pairs", name), *((_portrait(key, seen), _portrait(held, seen)) for key, held in value.items()))
     if isinstance(value, list | tuple | deque):
@@ -94,13 +99,81 @@ def _portrait(value: Any, seen: dict[int, int]) -> Any:
 
 
 def _fields(value: Any) -> list[tuple[str, Any]] | None:
-    """The attributes of an object that keeps them where they can be seen."""
+    """The attributes of an object that keeps them where they can be seen, in an order that says nothing."""
     slots = [slot for base in type(value).__mro__ for slot in _names(base.__dict__.get("__slots__", ()))]
     held = [(slot, getattr(value, slot)) for slot in slots if hasattr(value, slot)]
-    if hasattr(value, "__dict__"):
-        return held + list(vars(value).items())
-    return held or None
+    if not hasattr(value, "__dict__"):
+        return held or None
+    fields = sorted({**_defaults(type(value)), **vars(value)}.items())
+    return held + [(name, each) for name, each in fields if not isinstance(each, Derived)]
+
+
+def _defaults(kind: type) -> dict[str, Any]:
+    """What a state machine's class says of attributes that it need not have itself."""
+    if not issubclass(kind, StateMachine):
+        return {}
+    classes = kind.__mro__[kind.__mro__.index(StateMachine) - 1 :: -1]
+    attributes = {name: each for base in classes for name, each in vars(base).items()}
+    return {name: each for name, each in attributes.items() if type(each) in FLAT and not name.startswith("__")}
 
 
 def _names(slots: Any) -> tuple[str, ...]:
     return (slots,) if isinstance(slots, str) else tuple(slots)
+
+
+# -- of a whole replica ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """The replicated state of a member, all the way down, in a form that can be compared."""
+
+    clock: Any  # log time, wall time, timers
+    sessions: Any
+    machines: tuple[tuple[str, Any], ...]  # what each is called, and its portrait
+
+
+def picture(executor: Executor) -> Picture:
+    """What there is to a replica at the index it has reached."""
+    clockwork = executor.clockwork
+    sessions = {
+        session.id: [
+            session.nonce,
+            session.secret,
+            session.timeout_ms,
+            session.sequence,
+            session.ack,
+            session.activity_index,
+            list(session.runs),
+            _queued(session),
+        ]
+        for session in executor.sessions
+    }
+    return Picture(
+        clock=portrait([clockwork.time, clockwork.wall_ms, clockwork.timers]),
+        sessions=portrait(sessions),
+        machines=tuple((host.where, portrait(host.machine)) for host in executor.machines.hosts.values()),
+    )
+
+
+def picture_differences(first: Picture, second: Picture) -> str:
+    """Where two replicas differ, and how; empty when they do not."""
+    if first == second:
+        return ""
+    found = [
+        differences(first.clock, second.clock, "time and timers"),
+        differences(first.sessions, second.sessions, "sessions"),
+    ]
+    one, other = dict(first.machines), dict(second.machines)
+    both = [*one, *(each for each in other if each not in one)]
+    found += [differences(one.get(where), other.get(where), where) for where in both]
+    return "; ".join(filter(None, found)) or "the resources stand in another order"
+
+
+def _queued(session: ServerSession) -> list[Any]:
+    """The events of a session: the last index, how far they were acknowledged, how much waits, and what."""
+    queue = session.events
+    if queue is None:
+        return []
+    head = [queue.index, queue.ack, queue.count, queue.size]
+    return [*head, *([batch.index, batch.previous, *batch.events] for batch in queue.waiting())]

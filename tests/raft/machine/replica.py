@@ -34,6 +34,12 @@ class ReprCodec:
     def decode_value(self, data: bytes) -> Any:
         return eval(data)
 
+    def encode_state(self, value: Any) -> bytes:
+        return self.encode_value(value)
+
+    def decode_state(self, data: bytes, kind: Any = Any) -> Any:
+        return self.decode_value(data)
+
 
 def commands(session: int, first: int, *operations: list[Any], ack: int = 0) -> tuple[int, bytes]:
     """(count, bytes) of a session's batch."""

@@ -37,6 +37,12 @@ class Codec:
     def decode_value(self, data: bytes) -> Any:
         raise NotImplementedError
 
+    def encode_state(self, value: Any) -> bytes:
+        raise NotImplementedError
+
+    def decode_state(self, data: bytes, kind: Any = Any) -> Any:
+        raise NotImplementedError
+
 
 class Index(StateMachine, name="test.index"):
     """Answers with the index it has reached."""

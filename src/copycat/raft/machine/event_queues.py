@@ -92,6 +92,19 @@ class EventQueue:
     def _position_after(self, index: int) -> int:
         return bisect_right(self._batches, index, lo=self._start, key=_index_of)
 
+    def waiting(self) -> list[EventBatch]:
+        """What was not acknowledged, oldest first: batches of indices that are over, and so change no more."""
+        return self._batches[self._start :]
+
+    def put_back(self, index: int, previous: int, events: list[bytes]) -> None:
+        """A batch as it was; in order of index."""
+        batch = EventBatch(index, previous)
+        batch.events = events
+        batch.size = sum(map(len, events))
+        self._batches.append(batch)
+        self.count += len(events)
+        self.size += batch.size
+
     def clear(self) -> None:
         """The session is over."""
         self._batches.clear()

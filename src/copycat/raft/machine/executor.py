@@ -8,14 +8,15 @@ Log time moves first, then due timers fire, then the block's own entries take ef
 Source: protocol §4, §5; ARCHITECTURE.md "Apply is total".
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from operator import itemgetter
 from typing import Any, Protocol
 
 from copycat.errors import CopycatError, InvariantError, check
-from copycat.raft.machine.host import Clockwork
+from copycat.raft.machine.codec import ValueCodec
+from copycat.raft.machine.host import Clockwork, Host
 from copycat.raft.machine.sessions import ServerSession
 from copycat.raft.machine.timers import Timer
 from copycat.raft.protocol.entries import (
@@ -31,7 +32,6 @@ from copycat.raft.protocol.entries import (
     unpack_types,
 )
 from copycat.raft.protocol.operations import RESULT_TOO_LARGE, Failure
-from copycat.raft.protocol.state_machine import StateMachine
 
 FAILURE_BYTES = 100  # at most, of one that says a result is too large
 
@@ -55,8 +55,12 @@ class Machines(Protocol):
     def fire(self, timer: Timer) -> None: ...
 
     @property
-    def machines(self) -> list[tuple[int, StateMachine]]:
-        """Every state machine with its target, in that order."""
+    def hosts(self) -> Mapping[int, Host]:
+        """Every state machine as it is run, by target, in that order. Restoring the first one may bring the others."""
+
+    @property
+    def codec(self) -> ValueCodec:
+        """What the machines' values are encoded with."""
 
     @property
     def types(self) -> list[tuple[str, int]]:

@@ -6,10 +6,12 @@ module, an operating system error) would differ between replicas, so it stops th
 Source: protocol §5.7.
 """
 
-from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
-from copycat.errors import ConfigurationError, check
+from copycat.errors import ConfigurationError, SnapshotError, check
+from copycat.raft.machine.attributes import AnnotatedAttributes
+from copycat.raft.machine.codec import ValueCodec
 from copycat.raft.machine.sessions import ServerSession, Sessions
 from copycat.raft.machine.timers import Timer, Timers
 from copycat.raft.protocol.operations import Failure, Operation, Query
@@ -17,13 +19,8 @@ from copycat.raft.protocol.state_machine import Commit, Scheduled, Session, Stat
 
 HALTING = (MemoryError, RecursionError, ImportError, OSError)
 
-
-class ValueCodec(Protocol):
-    """Encodes what user-defined operations carry."""
-
-    def encode_value(self, value: Any) -> bytes: ...
-
-    def decode_value(self, data: bytes) -> Any: ...
+_UNCHANGING = frozenset({type(None), bool, int, float, str, bytes})
+_GENERATOR_FUNCTION = 0x20  # in the flags of code: inspect.CO_GENERATOR
 
 
 class Clockwork:
@@ -39,18 +36,21 @@ class Clockwork:
         self.encode_event: Callable[[list[Any]], bytes]  # set by the executor
         self.published: dict[int, None] = {}  # sessions with events their connections were not sent yet
         self.overflowing: list[ServerSession] = []  # to be ended at this index
+        self.configuring_again = False  # a machine of a snapshot: what its `configure` set off is in the snapshot
 
 
 class Host:
     """Runs one state machine; handed to its `configure` as the executor."""
 
-    def __init__(self, target: int, machine: StateMachine, clockwork: Clockwork, codec: ValueCodec) -> None:
+    def __init__(self, target: int, machine: StateMachine, clockwork: Clockwork, codec: ValueCodec, where: str) -> None:
         self.target = target
+        self.where = where  # as people know it, for messages
         self.machine = machine
         self._clockwork = clockwork
         self._codec = codec
         self.commands: dict[int, Callable[..., Any]] = {}
         self.queries: dict[int, Callable[..., Any]] = {}
+        machine._attributes = AnnotatedAttributes(self, codec)
         machine.configure(self)
 
     # -- the face shown to the machine -------------------------------------------------------------------------------
@@ -66,6 +66,12 @@ class Host:
     @property
     def sessions(self) -> Iterator[Session]:
         return iter(self._clockwork.sessions)
+
+    def session(self, session_id: int) -> Session | None:
+        return self._clockwork.sessions.get(session_id)
+
+    def timer(self, timer_id: int) -> Scheduled | None:
+        return self._clockwork.timers.get(timer_id)
 
     def register(self, operation: type[Operation[Any]], callback: Callable[[Commit, Any], Any]) -> None:
         codec = self._codec
@@ -93,16 +99,28 @@ class Host:
     def schedule(
         self, delay_ms: int, callback: Callable[..., None], *arguments: Any, interval_ms: int = 0
     ) -> Scheduled:
-        check(self._clockwork.applying, "timers are set only while a command or a session's start or end is applied")
+        clockwork = self._clockwork
+        check(
+            clockwork.applying or clockwork.configuring_again,
+            "timers are set only while a command or a session's start or end is applied",
+        )
         if delay_ms <= 0 or interval_ms < 0:
             raise ConfigurationError(f"a timer's delay must be positive: {delay_ms} ms, interval {interval_ms} ms")
         if getattr(callback, "__self__", None) is not self.machine:
             raise ConfigurationError("a timer calls a method of its own state machine, so that it can be snapshotted")
         name: str = callback.__name__
-        return self._clockwork.timers.add(self.target, name, arguments, self._clockwork.time + delay_ms, interval_ms)
+        if not _UNCHANGING.issuperset(map(type, arguments)):
+            # As they will be when they come from a snapshot; and nobody can change them until then.
+            arguments = tuple(self._codec.decode_state(self._codec.encode_state(list(arguments))))
+        due = clockwork.time + delay_ms
+        if clockwork.configuring_again:
+            return Timer(None, self.target, name, arguments, due, interval_ms, 0)
+        return clockwork.timers.add(self.target, name, arguments, due, interval_ms)
 
     def publish(self, session: Session, instance: int, event_id: int, *arguments: Any) -> None:
         clockwork = self._clockwork
+        if clockwork.configuring_again:
+            return
         check(clockwork.applying, "events are published only while a command or a session's start or end is applied")
         receiver = clockwork.sessions.get(session.id)
         if receiver is None:
@@ -138,6 +156,32 @@ class Host:
             raise
         except Exception:  # deterministic: every replica passes over it alike
             return
+
+    def snapshot(self) -> Iterator[bytes]:
+        """The parts of the machine's state as it is now, encoded one by one as they are asked for.
+
+        Raises SnapshotError, at once or with a part; and what the machine raises.
+        """
+        machine = self.machine
+        code = getattr(type(machine).snapshot, "__code__", None)
+        if code is not None and code.co_flags & _GENERATOR_FUNCTION:
+            raise SnapshotError(
+                f"{type(machine).__name__}.snapshot is a generator, which looks at the state when it has changed: "
+                "return a list, or an iterator over copies that are made at the call"
+            )
+        parts = machine.snapshot()
+        encode = self._codec.encode_state
+        return map(encode, parts) if isinstance(parts, Iterator) else iter([encode(part) for part in parts])
+
+    def restore(self, parts: Iterable[bytes]) -> None:
+        """Give a machine that was just configured its state back.
+
+        Raises SnapshotError when it leaves parts alone; and what the machine raises.
+        """
+        left = map(self._codec.decode_state, parts)
+        self.machine.restore(left)
+        if next(left, left) is not left:
+            raise SnapshotError(f"{type(self.machine).__name__}.restore did not take all parts of the snapshot")
 
     def session_began(self, session: ServerSession) -> None:
         _tell(self.machine.register, session)

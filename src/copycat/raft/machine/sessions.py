@@ -12,6 +12,9 @@ from collections.abc import Iterator
 from copycat.errors import check
 from copycat.raft.machine.event_queues import EventQueue
 
+Run = tuple[int, int, int, int, bytes]
+"""The results of a batch: first sequence, count, last index, last index with an event, results."""
+
 
 class ServerSession:
     """One session. `sequence` is the highest executed, `ack` the highest whose result the client has."""
@@ -37,8 +40,7 @@ class ServerSession:
         self.sequence = 0
         self.ack = 0
         self.activity_index = session_id
-        # First sequence, count, last index, last index with an event, results.
-        self.runs: deque[tuple[int, int, int, int, bytes]] = deque()
+        self.runs: deque[Run] = deque()
         self.events: EventQueue | None = None  # made when something is published to it
         self._state = "open"
 
@@ -93,7 +95,7 @@ class ServerSession:
         self.activity_index = last_index
         self.runs.append((first, count, last_index, self.event_index, results))
 
-    def run_of(self, first: int, count: int) -> tuple[int, int, int, int, bytes] | None:
+    def run_of(self, first: int, count: int) -> Run | None:
         """The kept results of exactly this batch; None when they were acknowledged or the batch was another."""
         return next((run for run in self.runs if run[0] == first and run[1] == count), None)
 

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from copycat.raft.machine.host import Clockwork, Host, ValueCodec
+from copycat.raft.machine.codec import ValueCodec
+from copycat.raft.machine.host import Clockwork, Host
 from copycat.raft.machine.sessions import NOBODY, ServerSession
 from copycat.raft.machine.timers import Timer
 from copycat.raft.protocol.operations import Failure
@@ -15,13 +16,11 @@ class SingleMachine:
     """Runs `machine` as the only target there is. Raises ConfigurationError for what its `configure` does wrong."""
 
     def __init__(self, machine: StateMachine, clockwork: Clockwork, codec: ValueCodec) -> None:
-        self._host = Host(TARGET, machine, clockwork, codec)
+        where = f"state machine {machine.type_name or type(machine).__name__!r} version {machine.type_version}"
+        self._host = Host(TARGET, machine, clockwork, codec, where)
         self._clockwork = clockwork
-
-    @property
-    def machines(self) -> list[tuple[int, StateMachine]]:
-        """The one there is, with its target."""
-        return [(TARGET, self._host.machine)]
+        self.hosts = {TARGET: self._host}
+        self.codec = codec
 
     def execute(self, session: ServerSession, first_index: int, operations: list[list[Any]]) -> list[Any]:
         """The results of a batch of commands."""

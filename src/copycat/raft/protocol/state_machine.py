@@ -7,7 +7,7 @@ every replay, computes the same.
 Source: protocol §4, §5.7; ARCHITECTURE.md "Time comes from the log".
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, ClassVar, Protocol
 
 from copycat.errors import ConfigurationError
@@ -47,7 +47,10 @@ class Commit:
 
 
 class Scheduled(Protocol):
-    """A timer of a state machine."""
+    """A timer of a state machine. `id` is its own for ever, see `Executor.timer`."""
+
+    @property
+    def id(self) -> int: ...
 
     def cancel(self) -> None:
         """Never fire (again). Does nothing after the only firing or an earlier cancel."""
@@ -67,6 +70,12 @@ class Executor(Protocol):
     @property
     def sessions(self) -> Iterator[Session]:
         """The open sessions, in order of registration."""
+
+    def session(self, session_id: int) -> Session | None:
+        """The open session with this id: a machine that was restored finds those again whose ids it kept."""
+
+    def timer(self, timer_id: int) -> Scheduled | None:
+        """The timer with this `Scheduled.id`; None when it has fired for the last time or was cancelled."""
 
     def register(self, operation: type[Operation[Any]], callback: Callable[[Commit, Any], Any]) -> None:
         """Call `callback(commit, operation)` for every operation of this class.
@@ -89,10 +98,12 @@ class Executor(Protocol):
     ) -> Scheduled:
         """Call a bound method of the state machine after `delay_ms` of log time, then every `interval_ms` if not zero.
 
-        The arguments must be encodable, for timers are part of snapshots. Fires before the entry whose time reaches
-        it, in order of due time, never early. Legal only while a command or a session's start or end is applied.
+        The arguments are what a serializer encodes, and what they come back as, for timers are part of snapshots: an
+        object of a class that is not registered is a dict. Fires before the entry whose time reaches it, in order of
+        due time, never early. Legal only while a command or a session's start or end is applied.
 
-        Raises ConfigurationError when the delay is not positive or the callback is not a method of the machine.
+        Raises ConfigurationError when the delay is not positive or the callback is not a method of the machine,
+        SerializationError for arguments that cannot be encoded.
         """
 
     def publish(self, session: Session, instance: int, event_id: int, *arguments: Any) -> None:
@@ -112,15 +123,25 @@ class Derived:
     """
 
 
+class Attributes(Protocol):
+    """The state of a machine that keeps it in annotated attributes; see `StateMachine.snapshot`."""
+
+    def snapshot(self, machine: "StateMachine") -> list[Any]: ...
+
+    def restore(self, machine: "StateMachine", parts: Iterable[Any]) -> None: ...
+
+
 class StateMachine:
     """Subclass with a stable wire name and a version: `class Bank(StateMachine, name="acme.bank", version=1)`.
 
     Override `configure`; the session hooks when needed. Hooks run at one index everywhere, `expire` before `close`.
-    An exception raised by a handler becomes the operation's result on every replica.
+    An exception raised by a handler becomes the operation's result on every replica. Annotate the attributes that are
+    the state, in the body of the class, or override `snapshot` and `restore`.
     """
 
     type_name: ClassVar[str] = ""
     type_version: ClassVar[int] = 1
+    _attributes: Attributes  # handed in by whoever runs the machine
 
     def __init_subclass__(cls, name: str = "", version: int = 1, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -142,3 +163,27 @@ class StateMachine:
 
     def delete(self) -> None:
         """The resource was deleted: let go of everything."""
+
+    # -- snapshots -----------------------------------------------------------------------------------------------------
+
+    def snapshot(self) -> Iterable[Any]:
+        """The state, in parts that a serializer encodes. `restore` is handed equal ones.
+
+        It must be handed over quickly, for nothing else happens meanwhile. A list is encoded at once, which suits a
+        small state. An iterator is asked for its parts a few at a time while commands go on, so it must go over copies
+        made here: `return iter_parts(self.entries.copy())`, of entries that are replaced rather than changed. Parts of
+        some kilobytes are best. Their order must be the same on every replica: that of a dict is, that of a set is not.
+
+        Without an override this is every attribute annotated in the body of the class, as `accounts: dict[str, int]`,
+        encoded at once. Annotations say how it is decoded. Left out are those of ClassVar and Executor, and what is
+        Derived. Any other attribute, a Session among them, is a SnapshotError: keep `session.id`.
+        """
+        return self._attributes.snapshot(self)
+
+    def restore(self, parts: Iterable[Any]) -> None:
+        """Become the state that `snapshot` handed over: once, on a machine that has just been configured.
+
+        Timers and sessions are there already: `Executor.timer` and `Executor.session` find them. An override takes
+        every part. What it raises stops the member.
+        """
+        self._attributes.restore(self, parts)

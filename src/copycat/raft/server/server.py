@@ -20,8 +20,9 @@ from copycat.io.transport.tcp import TcpTransport
 from copycat.io.transport.transport import Connection, Server, Transport
 from copycat.raft.core.config import RaftConfig
 from copycat.raft.core.events import Reachable, Unreachable
+from copycat.raft.machine.codec import ValueCodec
 from copycat.raft.machine.executor import Executor, Machines
-from copycat.raft.machine.host import Clockwork, ValueCodec
+from copycat.raft.machine.host import Clockwork
 from copycat.raft.machine.single import SingleMachine
 from copycat.raft.protocol.handshake import decode_hello, encode_hello
 from copycat.raft.protocol.members import Member, parse_members

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from copycat.errors import CopycatError
 from copycat.io.serializer import Serializer
@@ -12,13 +11,12 @@ from copycat.raft.machine.host import Clockwork
 from copycat.raft.protocol.wire import decode_operations, encode_msgpack, encode_results
 from copycat.replica import machines_for
 from copycat.testing.chaos.judge import Check
-from copycat.testing.invariants import picture
-from copycat.testing.portrait import differences
+from copycat.testing.portrait import Picture, picture, picture_differences
 from copycat.testing.workload import LedgerMachine
 
 READ_BYTES = 1 << 20
 
-State = tuple[int, Any]  # the chain, which stands for every block up to here; and the state they lead to
+State = tuple[int, Picture]  # the chain, which stands for every block up to here; and the state they lead to
 
 
 def compare_members(directories: Mapping[str, Path], index: int) -> Check:
@@ -36,8 +34,8 @@ def compare_members(directories: Mapping[str, Path], index: int) -> Check:
         if chain != known_chain:
             breaches.append(f"the logs of {first} and {name} differ at {index} or before")
         elif state != known_state:
-            parts = [differences(mine, theirs) for mine, theirs in zip(known_state, state, strict=True)]
-            breaches.append(f"{first} and {name} differ at {index}: {'; '.join(filter(None, parts))}")
+            apart = picture_differences(known_state, state)
+            breaches.append(f"{first} and {name} differ at {index}: {apart}")
     return Check(name="members: equal", checked=index, parts=len(states), breaches=tuple(breaches))
 
 

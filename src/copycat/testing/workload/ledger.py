@@ -31,10 +31,14 @@ ENTRY = 1
 class LedgerMachine(StateMachine, name="copycat.testing.ledger", version=1):
     """Text, in the order in which it was appended."""
 
+    entries: list[str]
+    indices: list[int]  # of the log, at which each was appended
+    _listeners: dict[int, int]  # session -> instance
+
     def __init__(self) -> None:
-        self.entries: list[str] = []
-        self.indices: list[int] = []  # of the log, at which each was appended
-        self._listeners: dict[int, tuple[Session, int]] = {}
+        self.entries = []
+        self.indices = []
+        self._listeners = {}
 
     def configure(self, executor: Executor) -> None:
         self._executor = executor
@@ -50,12 +54,14 @@ class LedgerMachine(StateMachine, name="copycat.testing.ledger", version=1):
     def _append(self, commit: Commit, token: str) -> int:
         self.entries.append(token)
         self.indices.append(commit.index)
-        for session, instance in self._listeners.values():
-            self._executor.publish(session, instance, ENTRY, len(self.entries) - 1, token)
+        for session_id, instance in self._listeners.items():
+            session = self._executor.session(session_id)
+            if session is not None:
+                self._executor.publish(session, instance, ENTRY, len(self.entries) - 1, token)
         return len(self.entries) - 1
 
     def _listen(self, commit: Commit) -> int:
-        self._listeners[commit.session.id] = (commit.session, commit.instance)
+        self._listeners[commit.session.id] = commit.instance
         return len(self.entries)
 
     def _look(self, commit: Commit) -> list[int | str]:
