@@ -22,7 +22,7 @@ class Balance(Query[int], id=2):
 class Bank(StateMachine, name="example.bank", version=1):
     """Runs on every server: the same operations in the same order, so the same balance."""
 
-    balance = 0
+    balance: int = 0  # annotated, so that it is in snapshots
 
     def configure(self, executor: Executor) -> None:
         executor.register(Deposit, self.deposit)

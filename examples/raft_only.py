@@ -25,8 +25,10 @@ class Lines(Query[list[str]], id=2):
 class Journal(StateMachine, name="example.journal", version=1):
     """The same lines in the same order on every server."""
 
+    lines: list[str]  # annotated, so that it is in snapshots
+
     def __init__(self) -> None:
-        self.lines: list[str] = []
+        self.lines = []
 
     def configure(self, executor: Executor) -> None:
         executor.register(Append, self.append)
