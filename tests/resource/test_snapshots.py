@@ -74,6 +74,19 @@ def test_a_restored_map_and_a_restored_set_show_their_pages_in_order() -> None:
     assert decode_results(data) == [[None, b"a", b"b", b"c"]] * 2
 
 
+def test_large_states_are_in_many_parts() -> None:
+    history = History(["map", "set"])
+    for number in range(40):
+        key = b"%03d" % number * 300
+        history.commands(0, 0, "map", [[map_machine.PUT, key, bytes(5_000), 9_000, number % 2]], True)
+        history.commands(0, 0, "map", [[map_machine.LISTEN, map_machine.ADDED, key]], True)
+        history.commands(0, 0, "set", [[set_.ADD, key, 0, 0]], True)
+    records = list(capture(history.executor))
+
+    assert sum(record[0] == Kind.PART for record in records) > 15
+    check_snapshots(history.log, count=2)
+
+
 def test_a_command_sent_again_is_answered_from_the_snapshot_and_not_executed_again() -> None:
     history = History(["counter"])
     history.commands(0, 0, "counter", [[ADD, 2], [ADD, 3]], False)
