@@ -27,7 +27,15 @@ from copycat.io.transport.frame import PREAMBLE, FrameDecoder, encode_frame
 from copycat.raft.protocol import wire
 from copycat.raft.protocol.entries import ItemKind, iterate_items, pack_item, pack_types, unpack_types
 from copycat.raft.protocol.handshake import Hello, decode_hello, encode_hello
-from copycat.raft.protocol.messages import AppendResponse, PollRequest, PollResponse, VoteRequest, VoteResponse
+from copycat.raft.protocol.messages import (
+    AppendResponse,
+    Install,
+    InstallResponse,
+    PollRequest,
+    PollResponse,
+    VoteRequest,
+    VoteResponse,
+)
 from copycat.raft.protocol.operations import ConsistencyLevel, Failure
 from copycat.raft.protocol.wire import Tag, encode_msgpack
 from copycat.testing.disk import FaultyDisk
@@ -122,6 +130,12 @@ WIRE: dict[str, Target] = {
             wire.encode_message(
                 AppendResponse(term=1, round=1, accepted=True, match_index=1, hint_index=0, sent_ms=2**40)
             ),
+            wire.encode_message(
+                Install(
+                    term=2, index=9, last_term=1, chain=7, time=80, size=2**33, serial=3, offset=2**20, data=b"piece"
+                )
+            ),
+            wire.encode_message(InstallResponse(term=2, index=9, serial=3, offset=2**20 + 5)),
         ],
     ),
     "append": Target(wire.decode_append, [wire.encode_append((1, 2, 1, 0, 2, 3, 4, 250, 0, True, False), records())]),

@@ -14,7 +14,16 @@ from copycat.errors import HandshakeError, ProtocolError
 from copycat.io.transport.frame import MAX_GREETING, PREAMBLE, FrameDecoder, encode_frame
 from copycat.raft.protocol import wire
 from copycat.raft.protocol.handshake import Hello, agree_version, decode_hello
-from copycat.raft.protocol.messages import AppendResponse, Message, PollRequest, PollResponse, VoteRequest, VoteResponse
+from copycat.raft.protocol.messages import (
+    AppendResponse,
+    Install,
+    InstallResponse,
+    Message,
+    PollRequest,
+    PollResponse,
+    VoteRequest,
+    VoteResponse,
+)
 from copycat.raft.protocol.wire import Tag
 from tests.fuzz.support import DOCUMENTS, TIMEOUT, damaged, fuzz, judge
 from tests.fuzz.targets import TARGETS, TO_CLIENTS, WIRE, waiting_client
@@ -70,6 +79,19 @@ MESSAGES: st.SearchStrategy[Message] = st.one_of(
         sent_ms=NUMBERS,
         refilling=st.booleans(),
     ),
+    st.builds(
+        Install,
+        term=NUMBERS,
+        index=NUMBERS,
+        last_term=NUMBERS,
+        chain=NUMBERS,
+        time=NUMBERS,
+        size=NUMBERS,
+        serial=NUMBERS,
+        offset=NUMBERS,
+        data=st.binary(max_size=100),
+    ),
+    st.builds(InstallResponse, term=NUMBERS, index=NUMBERS, serial=NUMBERS, offset=NUMBERS),
 )
 
 

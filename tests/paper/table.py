@@ -26,6 +26,7 @@ SECTIONS = {
     "3.9": "Timing and availability",
     "4.1": "Safety of membership changes",
     "4.2.3": "Disruptive servers",
+    "5.3": "Implementing InstallSnapshot",
     "6.2": "Routing requests to the leader",
     "6.3": "Implementing linearizable semantics",
     "6.4": "Processing read-only queries more efficiently",
@@ -40,7 +41,7 @@ HEAD = """\
 
 Which test shows which rule of Raft as in Ongaro's dissertation, *Consensus: Bridging Theory and Practice* (2014), by
 its sections. Where we differ, or say more, [the protocol](protocol.md#3-elections-leases-reads) says so. Not built:
-leadership transfer (§3.10), changes of membership (§4, but for what stands here) and log compaction (§5); see
+leadership transfer (§3.10), changes of membership (§4, but for what stands here) and the rest of log compaction (§5); see
 [protocol §8](protocol.md#8-membership-and-snapshots-planned).
 
 The [scenarios](../../tests/scenarios/README.md) are scripts to read. This page is written by `make fix`.

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.raft.core.cluster import CoreCluster, FakeBlock
+from tests.raft.core.cluster import CoreCluster
+from tests.raft.core.disk import FakeBlock
 
 SEEDS = range(6)
 

@@ -15,6 +15,8 @@ from copycat.raft.core.config import RaftConfig
 from copycat.raft.core.effects import (
     ClearFault,
     Committed,
+    Discard,
+    InstallSnapshot,
     Persist,
     ProposalRefused,
     ReadReady,
@@ -22,12 +24,15 @@ from copycat.raft.core.effects import (
     Replicate,
     RoleChanged,
     Send,
+    SendSnapshot,
     Store,
+    StoreChunk,
     StoreReceived,
     Truncate,
 )
 from copycat.raft.core.events import (
     Applied,
+    ChunkStored,
     CommitAwaited,
     Event,
     FaultCleared,
@@ -37,17 +42,19 @@ from copycat.raft.core.events import (
     Reachable,
     ReadRequested,
     Received,
+    SnapshotReceived,
+    SnapshotSpoiled,
     Unreachable,
 )
 from copycat.raft.core.follower import Follower
 from copycat.raft.core.invariants import ClusterWatch, Watch
 from copycat.raft.core.leader import Leader
-from copycat.raft.core.log_view import LogView
 from copycat.raft.core.raft import Raft
 from copycat.raft.protocol.messages import Message
-from tests.raft.core.cluster import FakeBlock, Node, append_of
+from tests.raft.core.cluster import Node, append_of
+from tests.raft.core.disk import FakeBlock
 from tests.raft.core.member import START, blocks_of
-from tests.scenarios.words import message_in_words, positions, terms
+from tests.scenarios.words import log_of, message_in_words, positions
 
 SETTINGS = {
     "election": "election_timeout_ms",
@@ -56,17 +63,23 @@ SETTINGS = {
     "append": "append_bytes_max",
     "inflight": "inflight_bytes_max",
     "notice": "notice_ms",
+    "piece": "install_bytes_max",
+}
+STORED: dict[type, str] = {
+    ChunkStored: "has put it aside",
+    SnapshotReceived: "has a whole snapshot",
+    SnapshotSpoiled: "has a snapshot that is of no use",
 }
 ENOUGH = 1_000  # deliveries in one command: more is an endless conversation
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class Actor(Node):
     """A member, and how its disk behaves: a fast one is done at once, a slow one when told."""
 
     random: float = 0.0
     slow: bool = False
-    disk: list[Event] = field(default_factory=list)  # what it is still to report, in order
+    disk: list[Event | StoreChunk] = field(default_factory=list)  # what it is still to report, in order
 
 
 @dataclass(slots=True, eq=False)
@@ -119,17 +132,14 @@ class Stage:
             term = int(facts.get("term", blocks[-1].term if blocks else 0))
             random = float(facts.get("random", position / 5))
             self.actors[name] = Actor(
-                name, blocks=blocks, durable=len(blocks), metadata=(term, facts.get("vote", "")), random=random
+                name=name, blocks=blocks, durable=len(blocks), metadata=(term, facts.get("vote", "")), random=random
             )
         for name in given:
             self.do_restart(name)
 
     def do_restart(self, name: str) -> None:
         actor = self.actors[name]
-        del actor.blocks[actor.durable :]
-        log = LogView()
-        for block in actor.blocks:
-            log.append(block.first_index, block.count, block.term, block.chain, block.size)
+        log = actor.open()
         actor.raft = Raft(
             member_id=name,
             voters=list(self.actors),
@@ -141,6 +151,7 @@ class Stage:
             log_time=0,
             random=lambda: actor.random,
             now_ms=self.now,
+            snapshot=actor.newest,
             voting=not actor.faulty,
         )
         actor.watch, actor.paused, actor.disk = Watch(), None, []
@@ -169,11 +180,11 @@ class Stage:
         for name in names or self.actors:
             actor, raft = self.actors[name], self.actors[name].raft
             if raft is None:
-                self.lines.append(f"{name}: down, log={terms(actor.blocks)}")
+                self.lines.append(f"{name}: down, log={log_of(actor)}")
                 continue
             self.lines.append(
                 f"{name}: {raft.role.name} term={raft.term} vote={raft.vote or '-'} leader={raft.leader or '-'} "
-                f"log={terms(actor.blocks)} durable={raft.durable_index} commit={raft.commit_index}"
+                f"log={log_of(actor)} durable={raft.durable_index} commit={raft.commit_index}"
             )
 
     def do_times(self, *names: str) -> None:
@@ -295,6 +306,16 @@ class Stage:
     def do_awaited(self, name: str) -> None:
         self.step(self.actors[name], CommitAwaited())
 
+    def do_snapshot(self, name: str, keep: str = "0") -> None:
+        event = self.actors[name].take_snapshot(int(keep))
+        assert event is not None, f"{name} has applied nothing since its last snapshot"
+        self.step(self.actors[name], event)
+
+    def do_spoil(self, name: str) -> None:
+        aside = self.actors[name].aside
+        assert aside, f"nothing is aside at {name}"
+        self.actors[name].aside = aside[:-1] + bytes([aside[-1] ^ 1])
+
     def do_slow(self, *names: str) -> None:
         for name in names:
             self.actors[name].slow = True
@@ -312,9 +333,10 @@ class Stage:
         elif isinstance(event, FaultCleared):
             actor.faulty = False
         elif isinstance(event, Flushed):
-            flushed = [number for number, block in enumerate(actor.blocks, 1) if block.last_index == event.index]
-            if flushed and actor.blocks[flushed[0] - 1].term == event.term:
-                actor.durable = max(actor.durable, flushed[0])
+            actor.flushed(event.index, event.term)
+        elif isinstance(event, StoreChunk):
+            event = actor.store_chunk(event)
+            self.say(actor, STORED[type(event)])
         self.step(actor, event)
 
     # -- one turn ----------------------------------------------------------------------------------------------------
@@ -367,7 +389,20 @@ class Stage:
             case ClearFault():
                 self.say(actor, "holds everything again")
                 actor.disk.append(FaultCleared())
+            case SendSnapshot(member=member):
+                if (piece := actor.piece(effect)) is not None:
+                    self.send(actor, member, piece)
+            case StoreChunk(offset=offset, data=data):
+                self.say(actor, f"puts aside bytes {offset} to {offset + len(data)}")
+                actor.disk.append(effect)
+            case InstallSnapshot(snapshot=snapshot):
+                self.say(actor, f"goes on from the snapshot at {snapshot.index}/{snapshot.term}")
+                actor.install(snapshot)
+            case Discard(index=index):
+                self.say(actor, f"lets go of what is up to {index}")
+                actor.discard(index)
             case Committed(index=index):
+                actor.apply(index)
                 self.say(actor, f"commits up to {index}")
             case RoleChanged(role=role, term=term, leader=known):
                 polls = isinstance(raft.role, Candidate) and (raft.role.polling or term < raft.term)

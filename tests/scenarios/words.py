@@ -6,17 +6,26 @@ from copycat.raft.protocol.messages import (
     Append,
     AppendResponse,
     BlockHead,
+    Install,
+    InstallResponse,
     Message,
     PollRequest,
     PollResponse,
     VoteRequest,
     VoteResponse,
 )
+from tests.raft.core.disk import FakeDisk
 
 
 def terms(blocks: Sequence[BlockHead]) -> str:
     """A log by the terms of its entries."""
     return ",".join(str(block.term) for block in blocks for _ in range(block.count)) or "-"
+
+
+def log_of(disk: FakeDisk) -> str:
+    """A log by the terms of its entries; in brackets the entry it begins behind, unless that is none."""
+    index, term, _ = disk.base
+    return (f"({index}/{term})" if index else "") + terms(disk.blocks)
 
 
 def positions(blocks: Sequence[BlockHead]) -> str:
@@ -44,6 +53,14 @@ def message_in_words(message: Message) -> str:
                 f"append in term {message.term}, round {message.round}: after {message.previous_index}/"
                 f"{message.previous_term} {held}, committed {message.commit_index}{asks}"
             )
+        case Install(data=data, offset=offset):
+            what = f"bytes {offset} to {offset + len(data)}" if data else "how much have you"
+            return (
+                f"snapshot {message.index}/{message.last_term} in term {message.term}, {message.serial}: {what} of "
+                f"{message.size}"
+            )
+        case InstallResponse():
+            return f"snapshot {message.index} in term {message.term}, {message.serial}: I have {message.offset}"
         case AppendResponse():
             held = (
                 f"durable up to {message.match_index}" if message.accepted else f"no, go back to {message.hint_index}"

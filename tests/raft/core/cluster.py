@@ -14,6 +14,8 @@ from copycat.raft.core.config import RaftConfig
 from copycat.raft.core.effects import (
     ClearFault,
     Committed,
+    Discard,
+    InstallSnapshot,
     Persist,
     ProposalRefused,
     ReadReady,
@@ -21,7 +23,9 @@ from copycat.raft.core.effects import (
     Replicate,
     RoleChanged,
     Send,
+    SendSnapshot,
     Store,
+    StoreChunk,
     StoreReceived,
     Truncate,
 )
@@ -38,42 +42,18 @@ from copycat.raft.core.events import (
     Unreachable,
 )
 from copycat.raft.core.invariants import ClusterWatch, Watch
-from copycat.raft.core.log_view import LogView
 from copycat.raft.core.raft import Raft
 from copycat.raft.protocol.messages import Append
+from tests.raft.core.disk import FakeBlock, FakeDisk
 
 
-@dataclass(slots=True)
-class FakeBlock:
-    """A block as the core sees it, and its body for the test to compare."""
-
-    first_index: int
-    count: int
-    term: int
-    kind: int
-    time: int
-    chain_before: int
-    chain: int
-    body: bytes
-
-    @property
-    def last_index(self) -> int:
-        return self.first_index + self.count - 1
-
-    @property
-    def size(self) -> int:
-        return len(self.body)
-
-
-@dataclass(slots=True)
-class Node:
+@dataclass(slots=True, kw_only=True)
+class Node(FakeDisk):
     """A member: its core, and a disk that outlives it."""
 
     name: str
     raft: Raft | None = None
     watch: Watch = field(default_factory=Watch)
-    blocks: list[FakeBlock] = field(default_factory=list)
-    durable: int = 0  # how many blocks are on disk
     metadata: tuple[int, str] = (0, "")
     faulty: bool = False  # durable blocks were lost
     life: int = 0  # counts restarts, so that what an earlier life began is not believed
@@ -82,7 +62,11 @@ class Node:
     refused: list[bytes] = field(default_factory=list)
     reads_ready: list[tuple[object, int]] = field(default_factory=list)
     reads_refused: list[object] = field(default_factory=list)
-    acknowledged: list[bytes] = field(default_factory=list)
+
+    @property
+    def acknowledged(self) -> list[bytes]:
+        """What it has applied."""
+        return [body for *_, body in self.state]
 
 
 class CoreCluster:
@@ -95,7 +79,7 @@ class CoreCluster:
         self.queue: list[tuple[int, int, str, int, Any]] = []
         self.count = 0
         self.names = [chr(ord("a") + position) for position in range(size)]
-        self.nodes = {name: Node(name) for name in self.names}
+        self.nodes = {name: Node(name=name) for name in self.names}
         self.cut: set[tuple[str, str]] = set()
         self.loss = 0.0
         self.delay_ms = (1, 5)
@@ -107,10 +91,7 @@ class CoreCluster:
         """Start a member from what its disk holds."""
         node = self.nodes[name]
         node.life += 1
-        del node.blocks[node.durable :]
-        log = LogView()
-        for block in node.blocks:
-            log.append(block.first_index, block.count, block.term, block.chain, block.size)
+        log = node.open()
         node.raft = Raft(
             member_id=name,
             voters=self.names,
@@ -122,6 +103,7 @@ class CoreCluster:
             log_time=node.blocks[-1].time if node.blocks else 0,
             random=self.random.random,
             now_ms=self.now,
+            snapshot=node.newest,
             voting=not node.faulty,
         )
         node.watch = Watch()
@@ -213,8 +195,17 @@ class CoreCluster:
             blocks = [b for b in node.blocks if effect.first_index <= b.first_index <= effect.last_index]
             self.transmit(node.name, effect.member, Received(node.name, append_of(effect, blocks)))
         elif isinstance(effect, Committed):
+            node.apply(effect.index)
             self.post(0, node.name, Applied(effect.index))
-            node.acknowledged = [b.body for b in node.blocks if b.last_index <= effect.index]
+        elif isinstance(effect, SendSnapshot):
+            if (message := node.piece(effect)) is not None:
+                self.transmit(node.name, effect.member, Received(node.name, message))
+        elif isinstance(effect, StoreChunk):
+            self.post(self.random.randint(*node.flush_ms), node.name, effect)
+        elif isinstance(effect, InstallSnapshot):
+            node.install(effect.snapshot)
+        elif isinstance(effect, Discard):
+            node.discard(effect.index)
         elif isinstance(effect, ReadReady):
             node.reads_ready += [(token, effect.index) for token in effect.tokens]
         elif isinstance(effect, ReadRefused):
@@ -227,9 +218,7 @@ class CoreCluster:
     def store(self, node: Node, blocks: list[FakeBlock]) -> None:
         node.blocks += blocks
         last = node.blocks[-1]
-        self.post(
-            self.random.randint(*node.flush_ms), node.name, ("flush", len(node.blocks), last.last_index, last.term)
-        )
+        self.post(self.random.randint(*node.flush_ms), node.name, Flushed(last.last_index, last.term))
 
     def transmit(self, sender: str, receiver: str, event: Received) -> None:
         if (sender, receiver) not in self.cut and self.random.random() >= self.loss:
@@ -245,12 +234,15 @@ class CoreCluster:
                 continue
             if event == "wake":
                 self.step(name, [])
-            elif isinstance(event, tuple):
-                _, blocks, index, term = event
-                block = node.blocks[blocks - 1] if len(node.blocks) >= blocks else None
-                if block is not None and (block.last_index, block.term) == (index, term) and node.raft is not None:
-                    node.durable = max(node.durable, blocks)
-                    self.step(name, [Flushed(index, term)])
+            elif isinstance(event, StoreChunk):
+                if node.raft is not None:
+                    self.step(name, [node.store_chunk(event)])
+            elif isinstance(event, Flushed):
+                if node.raft is not None and node.flushed(event.index, event.term):
+                    self.step(name, [event])
+            elif isinstance(event, Applied):
+                if node.raft is not None and event.index > node.raft.applied_index:
+                    self.step(name, [event])
             else:
                 self.step(name, [event])
         self.now = end
@@ -271,11 +263,17 @@ class CoreCluster:
     def propose(self, name: str, body: bytes, count: int = 1) -> None:
         self.step(name, [Proposed(count=count, body=body)])
 
+    def take_snapshot(self, name: str, keep: int) -> None:
+        """A member that is up snapshots what it has applied, and lets go of all but `keep` entries before that."""
+        node = self.nodes[name]
+        if node.raft is not None and node.paused is None and (event := node.take_snapshot(keep)) is not None:
+            self.step(name, [event])
+
     def read(self, name: str, token: object) -> None:
         self.step(name, [ReadRequested(token)])
 
     def bodies(self, name: str) -> list[bytes]:
-        """What a member holds, without the leaders' own first entries."""
+        """What a member's log holds, without the leaders' own first entries."""
         return [block.body for block in self.nodes[name].blocks if block.kind == 2]
 
 

@@ -10,8 +10,8 @@ from copycat.raft.core.invariants import Watch
 from copycat.raft.core.leader import Leader
 from copycat.raft.core.log_view import LogView
 from copycat.raft.core.raft import Raft
-from copycat.raft.protocol.messages import Append, AppendResponse, Message, PollResponse, VoteResponse
-from tests.raft.core.cluster import FakeBlock
+from copycat.raft.protocol.messages import Append, AppendResponse, Message, PollResponse, SnapshotId, VoteResponse
+from tests.raft.core.disk import FakeBlock
 
 START = 1_000
 CONFIGURATION = b"a,b,c"
@@ -38,6 +38,13 @@ def blocks_of(*terms: int, after: Sequence[FakeBlock] = (), count: int = 1, body
             )
         )
     return made
+
+
+def snapshot_at(log: LogView) -> SnapshotId:
+    """The snapshot that a log begins behind."""
+    return SnapshotId(
+        index=log.base_index, term=log.base_term, chain=log.base_chain, time=log.base_index * 10, size=100
+    )
 
 
 def append_to(
@@ -104,6 +111,7 @@ class Member:
             log_time=blocks[-1].time if blocks else 0,
             random=lambda: self.random,
             now_ms=START,
+            snapshot=snapshot_at(log) if log.base_index else None,
             voting=voting,
         )
 

@@ -93,3 +93,34 @@ def test_a_log_may_begin_behind_a_base() -> None:
     assert log.before_term_of(9) == 7
     with pytest.raises(InvariantError, match="outside the log"):
         log.before_term_of(6)
+
+
+def test_a_log_lets_go_of_what_a_snapshot_stands_for_and_knows_what_it_follows() -> None:
+    log = LogView()
+    for first, term in ((1, 1), (3, 1), (5, 2)):
+        log.append(first, 2, term, first * 10, 7)
+    log.discard_to(4)
+    assert (log.base_index, log.base_term, log.base_chain, log.last_index) == (4, 1, 30, 6)
+    assert (log.term_at(3), log.term_at(4), log.term_at(5), log.chain_at(4)) == (None, 1, 2, 30)
+    assert log.run(5, 100) == (6, 7)
+    log.discard_to(6)
+    assert (log.last_index, log.last_term, log.last_chain) == (6, 2, 50)
+    log.append(7, 1, 2, 70, 7)
+    assert log.term_at(7) == 2
+
+
+@pytest.mark.parametrize("index", [3, 7])
+def test_only_whole_blocks_are_let_go_of(index: int) -> None:
+    log = LogView()
+    for first in (1, 3, 5):
+        log.append(first, 2, 1, first, 7)
+    with pytest.raises(InvariantError, match=f"end of a block, which {index} is not"):
+        log.discard_to(index)
+
+
+def test_a_log_is_begun_anew_behind_a_snapshot() -> None:
+    log = LogView()
+    log.append(1, 2, 5, 10, 7)
+    log.reset(9, 3, 90)
+    assert (log.base_index, log.last_index, log.last_term, log.last_chain) == (9, 9, 3, 90)
+    assert log.term_at(2) is None

@@ -11,9 +11,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from copycat.raft.core import follower, leader
+from copycat.raft.core import follower, install, leader
 from copycat.raft.core.quorum import majority
-from copycat.raft.protocol.messages import Append, PollRequest, PollResponse, VoteRequest, VoteResponse
+from copycat.raft.protocol.messages import Append, Install, PollRequest, PollResponse, VoteRequest, VoteResponse
 
 if TYPE_CHECKING:
     from copycat.raft.core.raft import Raft
@@ -115,6 +115,15 @@ def on_append(raft: Raft, role: Candidate, member: str, request: Append) -> None
     follower.on_append(raft, following, member, request)
 
 
+def on_install(raft: Raft, role: Candidate, member: str, request: Install) -> None:
+    """As with an append; it comes again."""
+    if request.term < raft.term:
+        install.refuse(raft, member, request)
+    else:
+        raft.become(follower.enter(raft))
+        raft.follow(member)
+
+
 def on_flushed(raft: Raft, role: Candidate) -> None:
     """Nothing to vouch for to anyone."""
 
@@ -127,4 +136,9 @@ def finish(raft: Raft, role: Candidate) -> None:
     """Nothing is coalesced."""
 
 
-HANDLERS = {Append: on_append, PollResponse: on_poll_response, VoteResponse: on_vote_response}
+HANDLERS = {
+    Append: on_append,
+    Install: on_install,
+    PollResponse: on_poll_response,
+    VoteResponse: on_vote_response,
+}

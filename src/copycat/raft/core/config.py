@@ -17,6 +17,8 @@ class RaftConfig:
         elsewhere waits for it. 0: never; each commit is then a frame more, and a turn more for every follower.
     inflight_bytes_max: what may be on the way to one member before its answers come back.
     append_bytes_max: the most one append carries; a larger block still goes alone.
+    install_bytes_max: the most one piece of a snapshot carries. Large enough for the disk, small enough to leave room
+        for heartbeats on a slow link.
     """
 
     election_timeout_ms: int = 500
@@ -25,6 +27,7 @@ class RaftConfig:
     notice_ms: int = 2
     inflight_bytes_max: int = 8 << 20
     append_bytes_max: int = 1 << 20
+    install_bytes_max: int = 256 << 10
 
     def __post_init__(self) -> None:
         if not 0 < self.heartbeat_ms < self.election_timeout_ms:
@@ -39,8 +42,8 @@ class RaftConfig:
             )
         if self.notice_ms < 0:
             raise ConfigurationError(f"notice_ms must be 0 or more, not {self.notice_ms}")
-        if self.inflight_bytes_max <= 0 or self.append_bytes_max <= 0:
-            raise ConfigurationError("inflight_bytes_max and append_bytes_max must be positive")
+        if min(self.inflight_bytes_max, self.append_bytes_max, self.install_bytes_max) <= 0:
+            raise ConfigurationError("inflight_bytes_max, append_bytes_max and install_bytes_max must be positive")
 
     @property
     def freshness_ms(self) -> int:

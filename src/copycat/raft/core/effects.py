@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from copycat.raft.protocol.messages import BlockHead, Message
+from copycat.raft.protocol.messages import BlockHead, Message, SnapshotId
 
 
 @dataclass(slots=True, kw_only=True)
@@ -75,6 +75,43 @@ class Replicate:
     settled: bool
 
 
+@dataclass(slots=True, kw_only=True)
+class SendSnapshot:
+    """Send a member `length` bytes of a snapshot's file from `offset` on, in an `Install`; none: the question."""
+
+    member: str
+    term: int
+    snapshot: SnapshotId
+    serial: int
+    offset: int
+    length: int
+
+
+@dataclass(slots=True)
+class StoreChunk:
+    """Put a leader's piece aside, then report `ChunkStored`; behind the last one check it all, make it durable as this
+    member's own snapshot, prepare to go on from it, and report `SnapshotReceived`. `SnapshotSpoiled` if that fails.
+    """
+
+    snapshot: SnapshotId
+    offset: int
+    data: bytes
+
+
+@dataclass(slots=True)
+class InstallSnapshot:
+    """Go on from this snapshot, which was received: its state in the place of the own, and the log begins behind it."""
+
+    snapshot: SnapshotId
+
+
+@dataclass(slots=True)
+class Discard:
+    """Entries up to `index` are not needed any more: a snapshot covers them and they are applied."""
+
+    index: int
+
+
 @dataclass(slots=True)
 class Committed:
     """Everything up to `index` is committed: apply it, then report `Applied`."""
@@ -121,6 +158,10 @@ Effect = (
     | Persist
     | Send
     | Replicate
+    | SendSnapshot
+    | StoreChunk
+    | InstallSnapshot
+    | Discard
     | Committed
     | ReadReady
     | ReadRefused

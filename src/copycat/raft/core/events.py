@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from copycat.raft.protocol.messages import Message
+from copycat.raft.protocol.messages import Message, SnapshotId
 
 
 @dataclass(slots=True)
@@ -55,6 +55,36 @@ class CommitAwaited:
 
 
 @dataclass(slots=True)
+class SnapshotTaken:
+    """This member has a snapshot of its own, durably: the log up to `discard_index` may go, and laggards get this."""
+
+    snapshot: SnapshotId
+    discard_index: int
+
+
+@dataclass(slots=True)
+class ChunkStored:
+    """So many bytes of a leader's snapshot lie aside."""
+
+    snapshot: SnapshotId
+    offset: int
+
+
+@dataclass(slots=True)
+class SnapshotReceived:
+    """A leader's snapshot is whole, sound and durable, and this member could go on from it."""
+
+    snapshot: SnapshotId
+
+
+@dataclass(slots=True)
+class SnapshotSpoiled:
+    """What came of a leader's snapshot is of no use: it was not sound, or the disk would not have it."""
+
+    snapshot: SnapshotId
+
+
+@dataclass(slots=True)
 class ReadRequested:
     """Linearizable reads wait under `token`; answered by `ReadReady` or `ReadRefused`, once."""
 
@@ -84,6 +114,10 @@ Event = (
     | FaultCleared
     | Applied
     | CommitAwaited
+    | SnapshotTaken
+    | ChunkStored
+    | SnapshotReceived
+    | SnapshotSpoiled
     | ReadRequested
     | Unreachable
     | Reachable

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from copycat.errors import check
-from copycat.raft.core import candidate
-from copycat.raft.protocol.messages import Append, AppendResponse
+from copycat.raft.core import candidate, install
+from copycat.raft.core.transfer import Reception
+from copycat.raft.protocol.messages import Append, AppendResponse, Install
 
 if TYPE_CHECKING:
     from copycat.raft.core.raft import Raft
@@ -31,6 +32,7 @@ class Follower:
     told_match: int = 0
     fresh_until: int = 0  # a SERIALIZABLE read may be served until then ...
     fresh_commit: int = 0  # ... once this much is applied
+    reception: Reception | None = None  # of a snapshot, from this leader
     spread_ms: int | None = None  # drawn once, that two who see the leader die do not campaign at the same moment
 
 
@@ -164,4 +166,4 @@ def answer(raft: Raft, role: Follower) -> None:
         role.answer_now = False
 
 
-HANDLERS = {Append: on_append}
+HANDLERS = {Append: on_append, Install: install.on_install}

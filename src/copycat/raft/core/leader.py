@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from copycat.errors import check
-from copycat.raft.core import follower
+from copycat.raft.core import follower, install
 from copycat.raft.core.effects import ReadReady, ReadRefused, Replicate
 from copycat.raft.core.progress import Progress
 from copycat.raft.core.quorum import agreed
 from copycat.raft.protocol.entries import BlockKind
-from copycat.raft.protocol.messages import Append, AppendResponse
+from copycat.raft.protocol.messages import Append, AppendResponse, Install, InstallResponse
 
 if TYPE_CHECKING:
     from copycat.raft.core.events import Proposed
@@ -127,10 +127,20 @@ def on_append_response(raft: Raft, role: Leader, member: str, response: AppendRe
     if response.accepted:
         check(response.match_index <= raft.log.last_index, "a member vouches for entries nobody sent", member)
         progress.matched(response.match_index)
-        progress.pipeline()
-    elif response.hint_index + 1 < progress.next_index or progress.probing:
+        if progress.transfer is None or progress.match_index >= raft.log.base_index:
+            progress.transfer = None
+            progress.pipeline()
+        return
+    if response.hint_index < raft.log.base_index:
+        install.begin(raft, member, progress)
+    if response.hint_index + 1 < progress.next_index or progress.probing:
         hint = min(response.hint_index, progress.next_index - 1 if not progress.probing else response.hint_index)
-        progress.probe(raft.log.boundary_at_or_below(min(hint, raft.log.last_index)) + 1)
+        probe(raft, progress, raft.log.boundary_at_or_below(min(hint, raft.log.last_index)) + 1)
+
+
+def probe(raft: Raft, progress: Progress, next_index: int) -> None:
+    """Ask at `next_index`, or where the log begins: a member that refuses there is sent a snapshot."""
+    progress.probe(max(next_index, raft.log.base_index + 1))
 
 
 def acknowledge_round(role: Leader, progress: Progress, answered: int) -> None:
@@ -148,7 +158,7 @@ def on_reachable(raft: Raft, role: Leader, member: str) -> None:
     progress = role.members.get(member)
     if progress is not None:
         progress.reachable = True
-        progress.probe(progress.next_index if progress.probing else progress.match_index + 1)
+        probe(raft, progress, progress.next_index if progress.probing else progress.match_index + 1)
         role.heartbeat_ms = raft.now
 
 
@@ -156,7 +166,8 @@ def on_unreachable(raft: Raft, role: Leader, member: str) -> None:
     progress = role.members.get(member)
     if progress is not None:
         progress.reachable = False
-        progress.probe(progress.match_index + 1 if not progress.probing else progress.next_index)
+        progress.transfer = None  # what it has come to is asked for when it is back
+        probe(raft, progress, progress.match_index + 1 if not progress.probing else progress.next_index)
 
 
 def on_flushed(raft: Raft, role: Leader) -> None:
@@ -192,6 +203,7 @@ def finish(raft: Raft, role: Leader) -> None:
         role.reads = []
     if due:
         role.heartbeat_ms = raft.now + raft.config.heartbeat_ms
+        install.ask_again(raft, role)
     for member in news:
         replicate(raft, role, member, confirm, due)
     if not any(p.reachable and p.told_commit < raft.commit_index for p in role.members.values()):
@@ -233,7 +245,7 @@ def forget_rounds(raft: Raft, role: Leader) -> None:
 
 def has_news(raft: Raft, progress: Progress, notice: bool) -> bool:
     """Whether there are blocks to send, or it is time for a commit index the member has not heard of."""
-    if progress.probing and progress.probe_sent:
+    if progress.transfer is not None or (progress.probing and progress.probe_sent):
         return False
     if progress.next_index <= raft.log.last_index:
         return progress.inflight_bytes < raft.config.inflight_bytes_max
@@ -253,7 +265,7 @@ def replicate(raft: Raft, role: Leader, member: str, confirm: bool, due: bool) -
         and progress.inflight_bytes < raft.config.inflight_bytes_max
     ):
         previous = first - 1
-        room = not (progress.probing and progress.probe_sent)
+        room = progress.transfer is None and not (progress.probing and progress.probe_sent)
         if room and first <= raft.log.last_index and progress.inflight_bytes < raft.config.inflight_bytes_max:
             last, size = raft.log.run(first, raft.config.append_bytes_max)
             progress.sent(last, size)
@@ -290,4 +302,15 @@ def on_append(raft: Raft, role: Leader, member: str, request: Append) -> None:
     raft.send(member, follower.refusal(raft, request, raft.log.last_index))
 
 
-HANDLERS = {Append: on_append, AppendResponse: on_append_response}
+def on_install(raft: Raft, role: Leader, member: str, request: Install) -> None:
+    """As with an append."""
+    check(request.term < raft.term, "two leaders in one term", raft.term, raft.member_id, member)
+    install.refuse(raft, member, request)
+
+
+HANDLERS = {
+    Append: on_append,
+    AppendResponse: on_append_response,
+    Install: on_install,
+    InstallResponse: install.on_install_response,
+}

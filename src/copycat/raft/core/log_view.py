@@ -7,11 +7,14 @@ Four flat arrays and a bisect: a log of millions of blocks costs no objects, so 
 from array import array
 from bisect import bisect_left, bisect_right
 
-from copycat.errors import check
+from copycat.errors import InvariantError, check
 
 
 class LogView:
-    """Blocks in order, contiguous from `base_index + 1`. Position 0 is before the first entry: term 0, chain 0."""
+    """Blocks in order, contiguous from `base_index + 1`. Position 0 is before the first entry: term 0, chain 0.
+
+    The base is the last entry that a snapshot stands for; its term and chain are kept, so that an append may follow it.
+    """
 
     __slots__ = ("_chains", "_firsts", "_sizes", "_terms", "base_chain", "base_index", "base_term", "last_index")
 
@@ -46,6 +49,23 @@ class LogView:
         check(self.boundary_at_or_below(index) == index, "truncation must fall between blocks", index)
         for column in (self._firsts, self._terms, self._chains, self._sizes):
             del column[keep:]
+        self.last_index = index
+
+    def discard_to(self, index: int) -> None:
+        """Forget the blocks up to `index`, which must end one: it is the base from now on."""
+        term, chain = self.term_at(index), self.chain_at(index)
+        if term is None or chain is None:
+            raise InvariantError(f"a log is discarded up to the end of a block, which {index} is not")
+        gone = bisect_right(self._firsts, index)
+        for column in (self._firsts, self._terms, self._chains, self._sizes):
+            del column[:gone]
+        self.base_index, self.base_term, self.base_chain = index, term, chain
+
+    def reset(self, index: int, term: int, chain: int) -> None:
+        """Forget every block: the log begins behind `index`, the last entry of a snapshot."""
+        for column in (self._firsts, self._terms, self._chains, self._sizes):
+            del column[:]
+        self.base_index, self.base_term, self.base_chain = index, term, chain
         self.last_index = index
 
     def term_at(self, index: int) -> int | None:

@@ -11,9 +11,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from copycat.raft.core import follower
+from copycat.raft.core import follower, install
 from copycat.raft.core.effects import ClearFault
-from copycat.raft.protocol.messages import Append
+from copycat.raft.protocol.messages import Append, Install
 
 if TYPE_CHECKING:
     from copycat.raft.core.raft import Raft
@@ -64,6 +64,7 @@ def on_fault_cleared(raft: Raft, role: Passive) -> None:
     """Refilled, and the disk says so too: a voter again."""
     again = follower.enter(raft)
     again.verified_index, again.round, again.told_match = role.verified_index, role.round, role.told_match
+    again.reception = role.reception
     raft.become(again)
 
 
@@ -74,4 +75,4 @@ def on_unreachable(raft: Raft, role: Passive, member: str) -> None:
 on_flushed = follower.on_flushed
 on_persisted = follower.on_persisted
 
-HANDLERS = {Append: on_append}
+HANDLERS = {Append: on_append, Install: install.on_install}

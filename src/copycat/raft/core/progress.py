@@ -10,6 +10,8 @@ Source: Raft dissertation §10.2.2; reliability §5 (9, 11, 16).
 from collections import deque
 from dataclasses import dataclass, field
 
+from copycat.raft.core.transfer import Transfer
+
 
 @dataclass(slots=True, kw_only=True)
 class Progress:
@@ -29,6 +31,7 @@ class Progress:
     told_commit: int = 0
     echo_ms: int = 0
     inflight_bytes: int = 0
+    transfer: Transfer | None = None  # of a snapshot, to a member that lacks what the log no longer holds
     inflight: deque[tuple[int, int]] = field(default_factory=deque)  # (last index, bytes) of each append on the way
 
     def sent(self, last_index: int, size: int) -> None:

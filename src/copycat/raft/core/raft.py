@@ -16,11 +16,12 @@ from typing import Protocol
 from zlib import crc32
 
 from copycat.errors import check
-from copycat.raft.core import candidate, follower, leader, passive
+from copycat.raft.core import candidate, follower, install, leader, passive
 from copycat.raft.core.config import RaftConfig
 from copycat.raft.core.effects import (
     Committed,
     Effect,
+    InstallSnapshot,
     Persist,
     ProposalRefused,
     ReadRefused,
@@ -32,6 +33,7 @@ from copycat.raft.core.effects import (
 )
 from copycat.raft.core.events import (
     Applied,
+    ChunkStored,
     CommitAwaited,
     Event,
     FaultCleared,
@@ -41,6 +43,9 @@ from copycat.raft.core.events import (
     Reachable,
     ReadRequested,
     Received,
+    SnapshotReceived,
+    SnapshotSpoiled,
+    SnapshotTaken,
     Unreachable,
 )
 from copycat.raft.core.log_view import LogView
@@ -51,6 +56,7 @@ from copycat.raft.protocol.messages import (
     Message,
     PollRequest,
     PollResponse,
+    SnapshotId,
     VoteRequest,
     VoteResponse,
 )
@@ -72,6 +78,7 @@ class Raft:
     voters: the ids that vote, this one included.
     configuration: the bytes a leader writes into its first entry, so that the log carries the configuration.
     log: what is on disk, all of it durable.
+    snapshot: the newest one on disk, from which this member's state goes on; None: the state is empty.
     random: returns a float in [0, 1); the only source of randomness (election timeouts).
     now_ms: a clock that counts suspension; the promise not to vote starts here (protocol §3.2).
     voting: False for a member whose log has a hole: it is refilled before it votes (protocol §1.2).
@@ -90,6 +97,7 @@ class Raft:
         log_time: int,
         random: Callable[[], float],
         now_ms: int,
+        snapshot: SnapshotId | None = None,
         voting: bool = True,
     ) -> None:
         check(member_id in voters, "a member of the core is one of the voters", member_id, voters)
@@ -103,8 +111,9 @@ class Raft:
         self.term, self.vote = term, vote
         self.persisted_term, self.persisted_vote = term, vote
         self.durable_index = log.last_index
-        self.commit_index = 0
-        self.applied_index = 0
+        self.snapshot = snapshot
+        self.commit_index = self.applied_index = 0 if snapshot is None else snapshot.index
+        check(log.base_index <= self.commit_index <= log.last_index, "the log meets its snapshot", log.base_index)
         self.log_time = log_time
         self.leader: str | None = None
         self.now = now_ms
@@ -324,6 +333,15 @@ class Raft:
         self.durable_index = min(self.durable_index, index)
         self.effects.append(Truncate(index))
 
+    def go_on_from(self, snapshot: SnapshotId) -> None:
+        """A leader's snapshot takes the place of log and state: both lack what it covers."""
+        check(snapshot.index > self.commit_index, "a snapshot takes nothing back", snapshot.index, self.commit_index)
+        self.log.reset(snapshot.index, snapshot.term, snapshot.chain)
+        self.commit_index = self.applied_index = self.durable_index = snapshot.index
+        self.flush_since = None
+        self.log_time = max(self.log_time, snapshot.time)
+        self.effects.append(InstallSnapshot(snapshot))
+
     def commit(self, index: int) -> None:
         """Everything up to `index` is committed."""
         if index > self.commit_index:
@@ -365,6 +383,28 @@ def on_applied(raft: Raft, event: Applied) -> None:
     raft.applied_index = event.index
 
 
+def on_snapshot_taken(raft: Raft, event: SnapshotTaken) -> None:
+    install.on_snapshot_taken(raft, raft.role if type(raft.role) is leader.Leader else None, event)
+
+
+def on_chunk_stored(raft: Raft, event: ChunkStored) -> None:
+    if isinstance(raft.role, follower.Follower):
+        install.on_chunk_stored(raft, raft.role, event)
+
+
+def on_snapshot_received(raft: Raft, event: SnapshotReceived) -> None:
+    """It is on disk, so it may be sent, whatever has become of this member meanwhile."""
+    if raft.snapshot is None or raft.snapshot.index < event.snapshot.index:
+        raft.snapshot = event.snapshot
+    if isinstance(raft.role, follower.Follower):
+        install.on_snapshot_received(raft, raft.role, event)
+
+
+def on_snapshot_spoiled(raft: Raft, event: SnapshotSpoiled) -> None:
+    if isinstance(raft.role, follower.Follower):
+        install.on_snapshot_spoiled(raft, raft.role, event)
+
+
 def on_commit_awaited(raft: Raft, event: CommitAwaited) -> None:
     if type(raft.role) is leader.Leader:
         leader.on_commit_awaited(raft, raft.role)
@@ -402,6 +442,10 @@ ON_EVENT: dict[type, Callable[..., None]] = {
     Persisted: on_persisted,
     FaultCleared: on_fault_cleared,
     Applied: on_applied,
+    SnapshotTaken: on_snapshot_taken,
+    ChunkStored: on_chunk_stored,
+    SnapshotReceived: on_snapshot_received,
+    SnapshotSpoiled: on_snapshot_spoiled,
     CommitAwaited: on_commit_awaited,
     Proposed: on_proposed,
     ReadRequested: on_read,

@@ -105,4 +105,46 @@ class AppendResponse:
     refilling: bool = False
 
 
-Message = PollRequest | PollResponse | VoteRequest | VoteResponse | Append | AppendResponse
+@dataclass(slots=True, frozen=True, kw_only=True)
+class SnapshotId:
+    """Which snapshot: the last entry it covers, with its chain and log time, and how long its file is."""
+
+    index: int
+    term: int
+    chain: int
+    time: int
+    size: int
+
+
+@dataclass(slots=True, kw_only=True)
+class Install:
+    """A piece of the leader's snapshot, for a member that lacks entries the leader no longer has; or, without data, the
+    question how much of it has come. `index` to `size` name the snapshot. `serial` counts what was sent.
+    """
+
+    term: int
+    index: int
+    last_term: int
+    chain: int
+    time: int
+    size: int
+    serial: int
+    offset: int
+    data: bytes
+
+    @property
+    def snapshot(self) -> SnapshotId:
+        return SnapshotId(index=self.index, term=self.last_term, chain=self.chain, time=self.time, size=self.size)
+
+
+@dataclass(slots=True, kw_only=True)
+class InstallResponse:
+    """How much of the snapshot at `index` has come; its size, once the member goes on from there."""
+
+    term: int
+    index: int
+    serial: int
+    offset: int
+
+
+Message = PollRequest | PollResponse | VoteRequest | VoteResponse | Append | AppendResponse | Install | InstallResponse

@@ -24,6 +24,8 @@ from copycat.io.msgpack import FLAT, UNREADABLE
 from copycat.raft.protocol.messages import (
     Append,
     AppendResponse,
+    Install,
+    InstallResponse,
     Message,
     PollRequest,
     PollResponse,
@@ -45,6 +47,8 @@ class Tag(enum.IntEnum):
     FORWARD = 7  # route u64, then the client's frame
     RELAY = 8  # route u64, then the frame for that client
     IDENTITY = 9  # a hello again, because the sender's cluster has formed since
+    INSTALL = 10
+    INSTALL_RESPONSE = 11
     # a client to any server
     REGISTER = 16
     BATCH = 18
@@ -248,6 +252,8 @@ _CLASSES: dict[int, type] = {
     Tag.VOTE_RESPONSE: VoteResponse,
     Tag.APPEND: Append,
     Tag.APPEND_RESPONSE: AppendResponse,
+    Tag.INSTALL: Install,
+    Tag.INSTALL_RESPONSE: InstallResponse,
 }
 _TAGS = {cls: bytes([tag]) for tag, cls in _CLASSES.items()}
 
