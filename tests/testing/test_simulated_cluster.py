@@ -40,6 +40,21 @@ def test_what_was_acknowledged_survives_the_death_of_all(seed: int, power: bool)
     simulate(scenario, seed=seed)
 
 
+def test_a_log_has_many_segments_within_a_minute() -> None:
+    async def scenario(cluster: SimulatedCluster) -> None:
+        users = await (await cluster.client()).create("users", DistributedMap[str, str])
+        for _ in range(20):
+            await users.put("ann", "a" * 10_000)
+        cluster.crash("a", "b", "c", power=True)
+        cluster.start("a", "b", "c")
+        assert await users.get("ann") == "a" * 10_000
+        await cluster.level()
+        for node in cluster.nodes.values():
+            assert sum(name.endswith(".log") for name in node.disk.list(node.name)) > 3
+
+    simulate(scenario)
+
+
 def test_a_member_that_is_started_only_now_is_waited_for_until_it_is_level() -> None:
     async def scenario(cluster: SimulatedCluster) -> None:
         users = await (await cluster.client()).create("users", DistributedMap[str, int])

@@ -226,3 +226,30 @@ def test_a_paused_host_takes_what_arrived_when_it_goes_on() -> None:
         assert wires.heard == numbered(3)
 
     on_wires(scenario)
+
+
+def test_whoever_writes_more_than_is_taken_waits_and_then_goes_on() -> None:
+    large = [bytes([number]) * 50_000 for number in range(30)]
+
+    async def scenario(wires: Wires) -> None:
+        connection = await wires.open()
+        wires.b.pause()
+        wires.say(connection, *large)
+        await asyncio.sleep(1)
+        assert not connection.writable
+        wires.b.resume()
+        await asyncio.sleep(1)
+        assert connection.writable
+
+    assert on_wires(scenario).heard == large
+
+
+def test_what_is_taken_bit_by_bit_makes_room_in_the_end() -> None:
+    async def scenario(wires: Wires) -> None:
+        connection = await wires.open()
+        for number in range(300):
+            wires.say(connection, b"%d" % number * 2500)
+            await asyncio.sleep(0.1)
+            assert connection.writable
+
+    assert len(on_wires(scenario).heard) == 300

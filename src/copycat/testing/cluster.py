@@ -255,15 +255,18 @@ class SimulatedCluster:
                 self.invariants.compare_state(name, node.server.driver.executor)
         return index
 
-    async def until(self, condition: Callable[[], R | None], seconds: float, what: str) -> R:
-        """Wait until the condition gives something true; returns that. Raises SimulationError when time is up."""
+    async def until(
+        self, condition: Callable[[], R | None], seconds: float, what: str, *, every: float = POLL_SECONDS
+    ) -> R:
+        """Wait until the condition, asked so often, gives something true; returns that. Raises SimulationError when
+        time is up."""
         end = self.loop.now + seconds
         while not (found := condition()):
             if self.problems:
                 self.check()
             if self.loop.now >= end:
                 raise SimulationError(f"seed {self.streams.seed}: waited {seconds:g} s for {what}: {self.describe()}")
-            await asyncio.sleep(POLL_SECONDS)
+            await asyncio.sleep(every)
         return found
 
     def describe(self) -> str:

@@ -224,7 +224,7 @@ class FaultyFile:
 
     def read(self, offset: int, size: int) -> bytes:
         self._require_open()
-        return bytes(self._inode.cached[offset : offset + size])
+        return bytes(memoryview(self._inode.cached)[offset : offset + size])
 
     def sync(self) -> None:
         self._require_open()

@@ -162,7 +162,8 @@ class VirtualLoop(asyncio.BaseEventLoop):
             self._fail(f"{STILL_MAX} callbacks ran and no time passed: {queue[0][0]!r} is next")
         for _ in range(len(queue)):
             handle, host = queue.popleft()
-            if not handle.cancelled() and (host is None or host.lets(handle)):
+            # In its own words what `cancelled` and `lets` say: this runs for everything that happens.
+            if not handle._cancelled and (host is None or host._state is _RUNNING or host.lets(handle)):
                 handle._run()
 
     def _let_time_pass(self) -> None:
@@ -238,6 +239,9 @@ class _State(enum.Enum):
     PAUSED = "paused"
     DEAD = "dead"
     BURIED = "buried"
+
+
+_RUNNING = _State.RUNNING
 
 
 class Host:

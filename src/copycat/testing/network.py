@@ -343,6 +343,7 @@ class Wire(Pipe):
         self.arrival = 0.0  # of what was sent last
         self.is_gone = False  # with its host
         self._network = network
+        self._taken = 0  # bytes, of which the other end has not been told
 
     @property
     def is_over(self) -> bool:
@@ -358,6 +359,13 @@ class Wire(Pipe):
     def _tell(self, callback: Callable[..., object], *arguments: object) -> None:
         if not self.is_gone:
             self._network.carry(self, callback, *arguments)
+
+    def _tell_taken(self, size: int) -> None:
+        """Only once it matters, as TCP does: less than this is no reason for the other end not to write."""
+        self._taken += size
+        if self._taken > self.other._low:
+            self._tell(self.other._on_taken, self._taken)
+            self._taken = 0
 
     def _lose(self, error: Exception | None) -> None:
         super()._lose(error)

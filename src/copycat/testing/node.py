@@ -5,7 +5,9 @@ from random import Random
 from typing import Any
 
 from copycat.errors import ClosedError
-from copycat.io.storage.storage import MEBIBYTE, Storage
+from copycat.io.storage.log import Log
+from copycat.io.storage.memory import MemoryLog
+from copycat.io.storage.storage import Storage
 from copycat.raft.core.config import RaftConfig
 from copycat.raft.protocol.members import Member
 from copycat.raft.server.server import MakeMachines, RaftServer
@@ -18,6 +20,8 @@ from copycat.testing.worker import SimulatedWorker
 from copycat.util.address import Address
 
 DISK_SECONDS = (0.0001, 0.002)
+SEGMENT_BYTES = 1 << 16
+"""Far less than one would want: a minute fills several, and whoever starts again does not read megabytes of zeros."""
 
 
 class WatchedServer(RaftServer):
@@ -29,6 +33,18 @@ class WatchedServer(RaftServer):
         super()._start_driver()
         if self.driver is not None:
             self.invariants.watch(self.driver)
+
+
+class SmallSegments(Storage):
+    """A Storage whose segments have SEGMENT_BYTES."""
+
+    __slots__ = ()
+
+    def open_log(self, name: str = "copycat", *, cluster_id: bytes = b"") -> Log | MemoryLog:
+        log = super().open_log(name, cluster_id=cluster_id)
+        if isinstance(log, Log):
+            log.max_segment_size = SEGMENT_BYTES
+        return log
 
 
 class Node:
@@ -93,7 +109,7 @@ class Node:
             members,
             machines=machines,
             listen=Address(self.member.host, self.member.port),
-            storage=Storage(self.name, disk=disk, max_segment_size=MEBIBYTE),
+            storage=SmallSegments(self.name, disk=disk),
             transport=self._network.transport(host),
             config=config,
             clock=self.clock,

@@ -249,6 +249,10 @@ class Pipe(asyncio.Transport):
                 self._closing = True
                 self.loop.call_soon(self._lose, ConnectionResetError("the other side's event loop is closed"))
 
+    def _tell_taken(self, size: int) -> None:
+        """So many bytes were handed on, and the other end may write as many more."""
+        self._tell(self.other._on_taken, size)
+
     def _on_data(self, data: bytes) -> None:
         self._arrived.append(data)
         self._drain()
@@ -260,7 +264,7 @@ class Pipe(asyncio.Transport):
             taken += len(data)
             self._protocol.data_received(data)
         if taken:
-            self._tell(self.other._on_taken, taken)
+            self._tell_taken(taken)
         if self._ended and not self._arrived and not self._reading_paused and not self._closing:
             self._closing = True
             self._lose(None)

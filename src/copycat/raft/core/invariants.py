@@ -87,10 +87,11 @@ class ClusterWatch:
     votes: dict[tuple[str, int], str] = field(default_factory=dict)
     committed: dict[int, tuple[int, int]] = field(default_factory=dict)  # end of a block -> (term, chain)
     ends: list[int] = field(default_factory=list)  # the keys of `committed`, in order of discovery
-    looked_at: tuple[int, int] = (
-        0,
-        0,
-    )  # the latest term with a leader, and how many of `ends` its log was seen to hold
+    # The latest term with a leader, and how many of `ends` its log was seen to hold.
+    looked_at: tuple[int, int] = (0, 0)
+    # How far each member was seen to have committed: below nothing of its log changes without a Truncate, which Watch
+    # refuses there.
+    compared: dict[int, tuple[Raft, int]] = field(default_factory=dict)
 
     def check(self, raft: Raft, effects: Iterable[Effect]) -> None:
         """1: one leader a term; 2: one vote a term; 4, 5, 6: what is committed stands in each later leader's log."""
@@ -103,6 +104,9 @@ class ClusterWatch:
             if isinstance(effect, Send) and isinstance(effect.message, VoteResponse) and effect.message.granted:
                 known = self.votes.setdefault((raft.member_id, effect.message.term), effect.member)
                 check(known == effect.member, "2: two votes in a term", raft.member_id, effect.message.term)
+        if self.compared.get(id(raft)) == (raft, raft.commit_index):
+            return
+        self.compared[id(raft)] = (raft, raft.commit_index)
         # Also of an index long known: that its second holder has the same there is the point.
         end = raft.log.boundary_at_or_below(raft.commit_index)
         position = (raft.log.term_at(end) or 0, raft.log.chain_at(end) or 0)
