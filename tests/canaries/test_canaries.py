@@ -10,11 +10,11 @@ from tests.canaries.search import SearchError, judge_of, search
 from tests.canaries.table import PAGE, measures_on_page, page
 
 FOUND = {
-    "A follower vouches for entries before they are on its disk": 100,
-    "The name of a new segment is not synced": 103,
-    "Term and vote are written and not synced": 103,
-    "Events sent again on a new connection are heard again": 103,
-    "The tokens of a lock begin anew": 103,
+    "A follower vouches for entries before they are on its disk": 103,
+    "The name of a new segment is not synced": 109,
+    "Term and vote are written and not synced": 106,
+    "Events sent again on a new connection are heard again": 111,
+    "The tokens of a lock begin anew": 105,
 }
 """Of each kind one that its seed finds within a second."""
 
@@ -50,7 +50,7 @@ def test_a_canary_is_found_by_the_seed_that_found_it_before(name: str, seed: int
 
 @pytest.mark.simulation
 def test_a_seed_that_finds_canaries_finds_nothing_without_one() -> None:
-    assert search(None, 100, seeds=1).seed is None
+    assert search(None, 105, seeds=1).seed is None
 
 
 def test_a_judge_is_heard_by_its_number_or_its_words_and_in_no_other_number() -> None:

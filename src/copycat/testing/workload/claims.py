@@ -79,7 +79,7 @@ class ClaimWork(Work):
     async def use(self, name: str, client: CopycatClient, chooser: Random) -> None:
         claimant = await self.create(client, self.path, self.kind)
         caller, loss = self.recorder.caller(self.path), self.recorder.caller(self.path)
-        await self.repeat(chooser, lambda: self.counted(lambda: self.act(name, claimant, chooser, caller, loss)))
+        await self.repeat(chooser, lambda _: self.counted(lambda: self.act(name, claimant, chooser, caller, loss)))
 
     async def act(self, name: str, claimant: Any, chooser: Random, caller: Caller, loss: Caller) -> None:
         """Claim and hold once. `loss` has an operation open while the hold may end by itself."""

@@ -152,12 +152,11 @@ class LedgerWork(Work):
                 if (unheard := ledger.unheard(position + 1)) is not None:
                     self._overtaken.append(f"14: {name} was answered {position} before it heard of {unheard}")
 
-        async def act() -> None:
+        async def act(calls: int) -> None:
             await ledger.listen()
-            burst = [append(f"{name}-{len(mine) + number}") for number in range(chooser.choice((1, 1, 2, 5)))]
-            await asyncio.gather(*burst)
+            await asyncio.gather(*(append(f"{name}-{len(mine) + number}") for number in range(calls)))
 
-        await self.repeat(chooser, act)
+        await self.repeat(chooser, act, bursts=(1, 1, 2, 5, 20))
 
     async def conclude(self, client: CopycatClient) -> None:
         ledger: Ledger = await client.create("ledger", Ledger)

@@ -7,20 +7,22 @@ from random import Random
 from copycat.client import CopycatClient
 from copycat.collections import DistributedMap
 from copycat.testing.models import MapModel
+from copycat.testing.recorder import Caller
 from copycat.testing.workload.work import CALL_SECONDS, Work
 
 KEYS = 4
+BURSTS = (1, 1, 1, 2, 4)
 
 
 class MapWork(Work):
-    """Everybody writes and reads the same few keys, one call at a time."""
+    """Everybody writes and reads the same few keys, some calls in one turn."""
 
     async def use(self, name: str, client: CopycatClient, chooser: Random) -> None:
         values: DistributedMap[str, str] = await self.create(client, "map", DistributedMap[str, str])
-        caller, number = self.recorder.caller("map"), 0
+        callers, number = [self.recorder.caller("map") for _ in range(max(BURSTS))], 0
         seen: dict[str, str | None] = {}
 
-        async def act() -> None:
+        async def call(caller: Caller) -> None:
             nonlocal number
             number += 1
             key, new = f"k{chooser.randrange(KEYS)}", f"{name}-{number}"
@@ -41,7 +43,10 @@ class MapWork(Work):
             else:
                 seen[key] = await record("get", partial(values.get, key, timeout=CALL_SECONDS))
 
-        await self.repeat(chooser, lambda: self.counted(act))
+        async def act(calls: int) -> None:
+            await self.together(partial(self.counted, partial(call, caller)) for caller in callers[:calls])
+
+        await self.repeat(chooser, act, bursts=BURSTS)
 
     async def conclude(self, client: CopycatClient) -> None:
         values: DistributedMap[str, str] = await client.create("map", DistributedMap[str, str])

@@ -76,12 +76,12 @@ class ReadsWork(Work):
                 self._violations.append(f"14: {words}, before it heard of {unheard}")
             learn(found)
 
-        async def act() -> None:
+        async def act(calls: int) -> None:
             await ledger.listen()
-            calls = [append if chooser.random() < 0.4 else look for _ in range(chooser.choice((1, 2, 4)))]
-            await self.together(partial(self.counted, call) for call in calls)
+            chosen = [append if chooser.random() < 0.4 else look for _ in range(calls)]
+            await self.together(partial(self.counted, call) for call in chosen)
 
-        await self.repeat(chooser, act)
+        await self.repeat(chooser, act, bursts=(1, 2, 4))
 
     async def conclude(self, client: CopycatClient) -> None:
         ledger: Ledger = await client.create(PATH, Ledger)

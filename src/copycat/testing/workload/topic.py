@@ -28,10 +28,10 @@ class TopicWork(Work):
         topic: DistributedTopic[str] = await self.create(client, PATH, DistributedTopic[str])
         callers, number = [self.recorder.caller(PATH) for _ in range(BURST_MAX)], 0
 
-        async def act() -> None:
+        async def act(count: int) -> None:
             nonlocal number
             calls = []
-            for caller in callers[: chooser.choice((1, 1, 2, BURST_MAX))]:
+            for caller in callers[:count]:
                 number += 1
                 message = f"{name}-{number}"
                 publish = partial(topic.publish, message, timeout=CALL_SECONDS)
@@ -40,7 +40,7 @@ class TopicWork(Work):
             await self.together(calls)
 
         await self._listen(name, topic)
-        await self.repeat(chooser, act)
+        await self.repeat(chooser, act, bursts=(1, 1, 2, BURST_MAX))
 
     async def _listen(self, name: str, topic: DistributedTopic[str]) -> None:
         """In the history every session listens as a process of its own."""

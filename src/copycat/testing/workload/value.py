@@ -50,7 +50,7 @@ class ValueWork(Work):
                 raise
             self.counted_up += 1
 
-        await self.repeat(chooser, lambda: self.counted(act))
+        await self.repeat(chooser, lambda _: self.counted(act))
 
     async def conclude(self, client: CopycatClient) -> None:
         value: DistributedAtomicValue[str] = await client.create("value", DistributedAtomicValue[str])

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Any, TypeVar
@@ -18,6 +18,7 @@ R = TypeVar("R")
 
 CALL_SECONDS = 20.0
 RETRY_SECONDS = 0.5
+REST_SECONDS = 5.0  # nobody notices later than this that all is over
 
 
 @dataclass(slots=True)
@@ -31,7 +32,7 @@ class Counts:
 
 
 class Site:
-    """Where all work of a simulation is done, and written down. pace: seconds between two calls, on average."""
+    """Where all work of a simulation is done, and written down. pace: seconds for each call, on average."""
 
     def __init__(self, cluster: SimulatedCluster, *, pace: float) -> None:
         self.cluster = cluster
@@ -92,14 +93,24 @@ class Work:
             except CopycatError:
                 await asyncio.sleep(RETRY_SECONDS)
 
-    async def repeat(self, chooser: Random, act: Callable[[], Awaitable[object]]) -> None:
-        """Act again and again, whatever becomes of it."""
+    async def repeat(
+        self, chooser: Random, act: Callable[[int], Awaitable[object]], *, bursts: Sequence[int] = (1,)
+    ) -> None:
+        """Act again and again, whatever becomes of it; `act` is told how many calls to make in one turn, one of
+        `bursts`. As many are followed by as long a pause: in the end the pace alone says how much was done."""
         while not self.site.is_over:
+            calls = chooser.choice(bursts)
             try:
-                await act()
+                await act(calls)
             except CopycatError:
                 pass  # what it means for the operation was recorded
-            await asyncio.sleep(chooser.expovariate(1 / self.site.pace))
+            await self._rest(chooser.expovariate(1 / (self.site.pace * calls)))
+
+    async def _rest(self, seconds: float) -> None:
+        """Do nothing for so long, or until all is over."""
+        while seconds > 0 and not self.site.is_over:
+            await asyncio.sleep(min(seconds, REST_SECONDS))
+            seconds -= REST_SECONDS
 
     async def together(self, calls: Iterable[Callable[[], Awaitable[object]]]) -> None:
         """Make these calls in one turn, and wait for all. Raises what the first that failed raised."""

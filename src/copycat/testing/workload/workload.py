@@ -35,8 +35,8 @@ MACHINES = (LedgerMachine,)
 
 
 class Workload:
-    """These kinds of work (keys of WORKS), until `stop`; `verdicts` are the breaches. pace: seconds between two calls
-    of a client, of each kind."""
+    """These kinds of work (keys of WORKS), until `stop`; `verdicts` are the breaches. pace: seconds of a client
+    for each call of a kind."""
 
     def __init__(self, cluster: SimulatedCluster, kinds: Sequence[str] = tuple(WORKS), *, pace: float) -> None:
         self.cluster = cluster
