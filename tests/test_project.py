@@ -15,7 +15,7 @@ from types import ModuleType
 import pytest
 
 from copycat.io import keys, msgpack
-from copycat.io.storage import metadata, record, segment
+from copycat.io.storage import metadata, record, segment, snapshot_file
 from copycat.io.transport import frame
 from copycat.raft.protocol import entries, wire
 
@@ -176,7 +176,9 @@ def test_the_tests_that_pages_name_exist() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", [keys, msgpack, metadata, record, segment, frame, entries, wire], ids=lambda module: module.__name__
+    "module",
+    [keys, msgpack, metadata, record, segment, snapshot_file, frame, entries, wire],
+    ids=lambda module: module.__name__,
 )
 def test_the_layouts_in_the_reference_are_those_of_the_code(module: ModuleType) -> None:
     text = (REFERENCE / "protocol.md").read_text(encoding="utf-8")

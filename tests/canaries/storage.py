@@ -27,7 +27,7 @@ STORAGE = (
     ),
     Canary(
         name="A sync that fails is taken for one that did not",
-        module="copycat.io.storage.log",
+        module="copycat.io.storage.writing",
         before="""
             if self.active is not None:
                 self.active.sync()
@@ -38,7 +38,7 @@ STORAGE = (
                 try:
                     self.active.sync()
                 except OSError:
-                    logger.warning("a sync failed, and is tried again")
+                    pass
             self.failed = False
         """,
         danger="the system has dropped the pages: what was vouched for was never written",
@@ -46,7 +46,7 @@ STORAGE = (
     ),
     Canary(
         name="The log is written and not synced",
-        module="copycat.io.storage.log",
+        module="copycat.io.storage.writing",
         before="""
             if self.active is not None:
                 self.active.sync()

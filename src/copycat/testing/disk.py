@@ -266,7 +266,7 @@ def damage(disk: FaultyDisk, directory: str, kind: str, place: float) -> str:
     """Rot somewhere in a member's files; see `Node.rot`. Returns the path and where."""
     names = disk.list(directory)
     if kind == "metadata":
-        path = f"{directory}/{next(name for name in names if not name.endswith('.log'))}"
+        path = f"{directory}/{next(name for name in names if name.startswith('metadata'))}"
         used = len(disk.contents(path))
     else:
         logs = [(len(disk.contents(f"{directory}/{name}").rstrip(b"\0")), name) for name in names if _is_log(name)]

@@ -11,9 +11,9 @@ from copycat.errors import InvariantError, LogError
 from copycat.io.storage import Log
 from copycat.io.storage.base import BaseLog
 from copycat.io.storage.disk import OsDisk
-from copycat.io.storage.log import Prewrite
 from copycat.io.storage.memory import MemoryLog
 from copycat.io.storage.record import decode_records
+from copycat.io.storage.writing import Prewrite
 from tests.io.storage.helpers import DIRECTORY, all_blocks, append, flush, make_disk, next_block, open_log
 
 

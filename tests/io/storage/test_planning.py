@@ -5,7 +5,7 @@ import pytest
 from copycat.errors import InvariantError, LogError
 from copycat.io.storage import Log
 from copycat.io.storage.base import Flush
-from copycat.io.storage.log import CACHE_BYTES, SEGMENT_BYTES, Prewrite
+from copycat.io.storage.log import CACHE_BYTES, SEGMENT_BYTES
 from copycat.io.storage.memory import MemoryLog
 from copycat.io.storage.record import record_bytes
 from copycat.io.storage.segment import (
@@ -15,6 +15,7 @@ from copycat.io.storage.segment import (
     SegmentHeader,
     decode_segment_header,
 )
+from copycat.io.storage.writing import Prewrite
 from copycat.testing.disk import FaultyDisk
 from tests.io.storage.helpers import (
     DIRECTORY,
@@ -78,6 +79,7 @@ def test_a_new_segment_knows_what_lies_before_it_and_that_it_is_durable() -> Non
         synced_index=4,
         faulty_from=0,
         cluster_id=b"c" * 16,
+        previous_time=before.time,
     )
 
 

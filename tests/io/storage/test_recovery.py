@@ -183,7 +183,7 @@ def test_a_segment_of_a_later_format_is_foreign() -> None:
     log = open_log(disk)
     header = bytearray(log._segments[-1].header.encode())
     header[8] = 2
-    size = struct.calcsize("<8sIIQQQQQ16s")
+    size = struct.calcsize("<8sIIQQQQQ16sQI")
     header[size : size + 4] = zlib.crc32(header[:size]).to_bytes(4, "little")
     disk.overwrite(newest_segment(disk), 0, bytes(header))
     with pytest.raises(ForeignDirectoryError, match="format version 2"):

@@ -25,7 +25,15 @@ from copycat.testing.disk import FaultyDisk, PowerFailure
 from tests.io.storage.helpers import DIRECTORY, WatchedDisk, make_disk
 
 HEADER = SegmentHeader(
-    generation=3, first_index=8, previous_term=5, chain=77, synced_index=7, faulty_from=6, cluster_id=b"c" * 16
+    generation=3,
+    first_index=8,
+    previous_term=5,
+    chain=77,
+    synced_index=7,
+    faulty_from=6,
+    cluster_id=b"c" * 16,
+    previous_time=9,
+    voids_older=True,
 )
 
 
@@ -43,7 +51,7 @@ def created(disk: FaultyDisk, records: bytes = b"") -> Segment:
 
 
 def test_a_header_has_the_layout_of_the_reference_and_fills_a_page() -> None:
-    head = struct.pack("<8sIIQQQQQ16s", b"COPYCATL", 1, 77, 3, 8, 5, 7, 6, b"c" * 16)
+    head = struct.pack("<8sIIQQQQQ16sQI", b"COPYCATL", 1, 77, 3, 8, 5, 7, 6, b"c" * 16, 9, 1)
     data = HEADER.encode()
     assert (MAGIC, FORMAT_VERSION, SEGMENT_HEADER_BYTES) == (b"COPYCATL", 1, 4096)
     assert data == (head + struct.pack("<I", zlib.crc32(head))).ljust(4096, b"\0")
@@ -70,7 +78,7 @@ def test_a_header_that_is_short_or_changed_anywhere_is_damaged() -> None:
     data = HEADER.encode()
     with pytest.raises(CorruptionError, match="path: the segment header is cut short"):
         decode_segment_header(data[:-1], "path")
-    for position in range(76):
+    for position in range(88):
         changed = bytearray(data)
         changed[position] ^= 1
         with pytest.raises(CorruptionError, match="path: the segment header is damaged"):
@@ -79,14 +87,14 @@ def test_a_header_that_is_short_or_changed_anywhere_is_damaged() -> None:
 
 @pytest.mark.parametrize("version", [0, 2])
 def test_a_sound_header_of_another_version_is_foreign(version: int) -> None:
-    head = struct.pack("<8sIIQQQQQ16s", MAGIC, version, 77, 3, 8, 5, 7, 6, b"c" * 16)
+    head = struct.pack("<8sIIQQQQQ16sQI", MAGIC, version, 77, 3, 8, 5, 7, 6, b"c" * 16, 9, 1)
     data = (head + struct.pack("<I", zlib.crc32(head))).ljust(4096, b"\0")
     with pytest.raises(ForeignDirectoryError, match=f"path: format version {version}"):
         decode_segment_header(data, "path")
 
 
 def test_a_sound_header_of_another_kind_of_file_is_damaged() -> None:
-    head = struct.pack("<8sIIQQQQQ16s", b"COPYCATM", 1, 77, 3, 8, 5, 7, 6, b"c" * 16)
+    head = struct.pack("<8sIIQQQQQ16sQI", b"COPYCATM", 1, 77, 3, 8, 5, 7, 6, b"c" * 16, 9, 1)
     data = (head + struct.pack("<I", zlib.crc32(head))).ljust(4096, b"\0")
     with pytest.raises(CorruptionError, match="damaged"):
         decode_segment_header(data, "path")

@@ -1,4 +1,4 @@
-"""Storage: the log, term and vote of a member, on disk or in memory."""
+"""Storage: the log, snapshots, term and vote of a member, on disk or in memory."""
 
 from copycat.io.storage.log import Log
 from copycat.io.storage.record import Block

@@ -4,11 +4,16 @@ Blocks can be read as soon as they are appended and are durable later. Appends c
 to a job that may run on any thread; `flushed` on the loop's thread then advances `durable_index`. One job is out at
 a time. A truncation while a job is out lowers what that job may prove, because its indices may be rewritten.
 
-Source: protocol §1; docs/decisions/0008-flushing-beside-the-loop.md.
+A log need not begin at index 1: it may stand on a snapshot. Then its base is the position before its first block, and
+what lies below is not missing but elsewhere. The base moves up as segments are discarded, and by a reset.
+
+Source: protocol §1, §1.7; docs/decisions/0008-flushing-beside-the-loop.md.
 """
 
 import zlib
 from collections.abc import Iterator
+
+import msgspec
 
 from copycat.errors import LogError, check
 from copycat.io.storage.index import RecordCache, TermRuns
@@ -26,6 +31,21 @@ from copycat.io.storage.record import (
 BlockInfo = tuple[int, int, int, int, int, int, int]
 
 
+class LogBase(msgspec.Struct, frozen=True):
+    """A place in a log to stand on: the end of a committed block, and all that the next block must follow.
+
+    `index` is 0 for the beginning of all logs, and then so is everything else. `time` is log time in milliseconds.
+    """
+
+    index: int
+    term: int
+    chain: int
+    time: int
+
+
+ORIGIN = LogBase(0, 0, 0, 0)
+
+
 class Flush:
     """Work that makes blocks up to `last_index` durable. `run` on any thread, then `Log.flushed` on the loop's."""
 
@@ -38,27 +58,32 @@ class Flush:
 
 
 class BaseLog:
-    """Blocks in order from index 1. Used on one thread, except for the jobs it hands out.
+    """Blocks in order from `first_index`. Used on one thread, except for the jobs it hands out.
 
-    `last_index`, `last_term`, `last_time` and `last_chain` belong to the last block and are 0 for an empty log.
-    `durable_index` is never above `last_index`. `faulty_from` is the first index once durable and now lost, or None.
+    `base` is where the first block begins. `last_index`, `last_term`, `last_time` and `last_chain` belong to the last
+    block, to the base where there is none. `durable_index` is never above `last_index` nor below the base.
+    `faulty_from` is the first index once durable and now lost, or None.
     """
 
-    first_index = 1
-
-    def __init__(self, cache_bytes: int | None) -> None:
-        self.last_index = 0
-        self.last_term = 0
-        self.last_time = 0
-        self.last_chain = 0
-        self.durable_index = 0
+    def __init__(self, cache_bytes: int | None, base: LogBase) -> None:
+        self.base = base
+        self.last_index = base.index
+        self.last_term = base.term
+        self.last_time = base.time
+        self.last_chain = base.chain
+        self.durable_index = base.index
         self.faulty_from: int | None = None
         self.pending_bytes = 0
-        self._floor = 0
+        self._floor = base.index
         self._cache = RecordCache(cache_bytes)
         self._terms = TermRuns()
         self._flush: Flush | None = None
         self._flush_cap = 0  # the highest index the outstanding flush may prove
+
+    @property
+    def first_index(self) -> int:
+        """The first index that can be read, or the next to be appended to an empty log."""
+        return self.base.index + 1
 
     @property
     def is_faulty(self) -> bool:
@@ -93,7 +118,8 @@ class BaseLog:
     def read(self, first_index: int, last_index: int, max_bytes: int) -> list[Block]:
         """Whole blocks from the one holding `first_index` to `last_index`, at least one, about `max_bytes` long.
 
-        Empty if `first_index` is beyond the log. Raises: CorruptionError if a block has rotted on disk.
+        Empty if `first_index` is beyond the log. Raises: CorruptionError if a block has rotted on disk; LogError if
+        `first_index` was compacted.
         """
         return [decode_record(record, 0, BODY_BYTES_MAX) for record in self._select(first_index, last_index, max_bytes)]
 
@@ -110,7 +136,7 @@ class BaseLog:
     def blocks_info(self) -> Iterator[BlockInfo]:
         """Every block in order, without bodies. The log must not change meanwhile."""
         for record in self._records_from(self.first_index):
-            header = _header_of(record)
+            header = header_of(record)
             yield (
                 header.first_index,
                 header.count,
@@ -122,13 +148,15 @@ class BaseLog:
             )
 
     def term_at(self, index: int) -> int:
-        """The term of `index`, 0 for index 0. Raises: LogError outside the log."""
-        if not 0 <= index <= self.last_index:
-            raise LogError(f"index {index} is outside the log, which ends at {self.last_index}")
+        """The term of `index`, which the log or its base holds; 0 for index 0. Raises: LogError outside the log."""
+        if index == self.base.index:
+            return self.base.term
+        if not self.base.index < index <= self.last_index:
+            raise self._outside(index)
         return self._terms.term_at(index)
 
     def chain_at(self, index: int) -> int:
-        """The chain after `index`, which ends a block; 0 for index 0. Raises: LogError anywhere else."""
+        """The chain after `index`, which ends a block or is the base; 0 for index 0. Raises: LogError elsewhere."""
         if index == self.last_index:
             return self.last_chain
         return self._block_ending_at(index).chain
@@ -138,9 +166,9 @@ class BaseLog:
         self._floor = max(self._floor, index)
 
     def truncate_after(self, index: int) -> None:
-        """Remove all blocks above `index`, which ends a block or is 0; nothing if the log ends there.
+        """Remove all blocks above `index`, which ends a block or is the base's; nothing if the log ends there.
 
-        Raises: LogError inside a block; InvariantError below what `protect` promised.
+        Raises: LogError inside a block; InvariantError below the base and what `protect` promised.
         """
         if index >= self.last_index:
             return
@@ -149,12 +177,50 @@ class BaseLog:
         self._terms.truncate_after(index)
         self._cache.truncate_after(index)
         self.last_index = index
-        self.last_term = self._terms.term_at(index)
+        self.last_term = self.term_at(index)
         self.last_time = last.time
         self.last_chain = last.chain
         self.durable_index = min(self.durable_index, index)
         self._flush_cap = min(self._flush_cap, index)
         self._cut(index)
+
+    def discard_before(self, index: int) -> None:
+        """Forget what lies wholly before `index`, as far as it is stored apart from the rest: the base moves up.
+
+        The caller vouches that a durable snapshot covers every index below `index`, and so does the one that would be
+        used if that had rotted: it names the *older* of the two that are kept. What is not durable stays whatever
+        `index` is; so does the end of the log, and all of a faulty log, for a repair may want it.
+        """
+        index = min(index, self.durable_index + 1)
+        if self.is_faulty or index <= self.first_index:
+            return
+        base = self._drop(index)
+        if base.index > self.base.index:
+            self.base = base
+            self._floor = max(self._floor, base.index)
+            self._terms.discard_before(self.first_index)
+            self._cache.discard_before(self.first_index)
+
+    def reset(self, base: LogBase) -> None:
+        """Void all there is: the log stands on the snapshot that ends at `base`, which is durable, and is empty.
+
+        All up to the base is durable at once, for the snapshot vouches for it; the files follow with the next flush,
+        and a start before that finds the snapshot and does the same. A flush that is out proves nothing any more.
+
+        A faulty log stays faulty, from the base on if not further up: the snapshot has what was lost below it, but the
+        member may have vouched for more than that, and nothing tells how much. `clear_fault` ends it, when the member
+        holds again all that its leader had.
+
+        Raises: InvariantError below the base and what `protect` promised.
+        """
+        check(base.index >= self._floor, "a log is never reset to below what is committed", base.index, self._floor)
+        check(base.index >= 1, "a log is reset to the end of a snapshot", base.index)
+        self._stand_on(base)
+        self._flush_cap = 0
+        self.pending_bytes = 0
+        if self.faulty_from is not None:
+            self.faulty_from = max(self.faulty_from, self.first_index)
+        self._void()
 
     def take_flush(self) -> Flush | None:
         """All pending bytes as one job; None if there are none or a job is outstanding."""
@@ -173,10 +239,19 @@ class BaseLog:
         self.durable_index = max(self.durable_index, self._flush_cap)
         check(self.durable_index <= self.last_index, "nothing is durable beyond the log", self.durable_index)
         self._cache.evict(self.durable_index)
-        return self.durable_index, self._terms.term_at(self.durable_index)
+        return self.durable_index, self.term_at(self.durable_index)
 
     def close(self) -> None:
         """Let go of the files. Flushes nothing; no job may be running."""
+
+    def _stand_on(self, base: LogBase) -> None:
+        """Be an empty log on this base, in memory."""
+        self._terms.clear()
+        self._cache.clear()
+        self.base = base
+        self.last_index = self.durable_index = base.index
+        self.last_term, self.last_time, self.last_chain = base.term, base.time, base.chain
+        self._floor = max(self._floor, base.index)
 
     def _remember(self, block: Block | Header, record: bytes) -> None:
         self._terms.push(block.first_index, block.term)
@@ -189,6 +264,8 @@ class BaseLog:
 
     def _select(self, first_index: int, last_index: int, max_bytes: int) -> list[bytes]:
         check(first_index >= 1, "reading starts within the log", first_index)
+        if first_index < self.first_index:
+            raise self._outside(first_index)
         records: list[bytes] = []
         size = 0
         for record in self._records_from(first_index):
@@ -213,20 +290,35 @@ class BaseLog:
                 yield self._cache.record(cached)
 
     def _block_ending_at(self, index: int) -> Header:
-        """The header of the block that ends at `index`, with its chain; all zeros for index 0. Raises: LogError."""
-        if index == 0:
-            return Header(0, 0, 0, 1, 0, 0, 0, 0, 0)
-        if 0 < index <= self.last_index:
-            header = _header_of(next(self._records_from(index)))
+        """The header of the block that ends at `index`, with its chain; one made up for the base. Raises: LogError."""
+        base = self.base
+        if index == base.index:
+            return Header(0, 0, index, 1, base.term, base.time, 0, 0, 0, base.chain)
+        if 0 <= index < base.index:
+            raise self._outside(index)
+        if base.index < index <= self.last_index:
+            header = header_of(next(self._records_from(index)))
             if header.last_index == index:
                 return header
         raise LogError(f"index {index} does not end a block of the log, which ends at {self.last_index}")
+
+    def _outside(self, index: int) -> LogError:
+        if 0 <= index < self.first_index:
+            return LogError(f"index {index} was compacted: the log begins at {self.first_index}, after a snapshot")
+        return LogError(f"index {index} is outside the log, which ends at {self.last_index}")
 
     def _place(self, first_index: int, record: bytes) -> None:
         """Plan where a new record goes."""
 
     def _cut(self, index: int) -> None:
         """Plan what follows a truncation to `index`."""
+
+    def _drop(self, index: int) -> LogBase:
+        """Forget what lies before `index` and can go; where the log begins then."""
+        raise NotImplementedError
+
+    def _void(self) -> None:
+        """Plan what follows a reset."""
 
     def _make_flush(self) -> Flush:
         return Flush(self.last_index, self.pending_bytes)
@@ -236,7 +328,7 @@ class BaseLog:
         raise NotImplementedError
 
 
-def _header_of(record: bytes) -> Header:
+def header_of(record: bytes) -> Header:
     """The header of a sound record, its chain read rather than computed."""
     header = decode_header(record, 0, BODY_BYTES_MAX)
     chain_offset = HEADER_BYTES + header.body_bytes

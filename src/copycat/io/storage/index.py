@@ -4,7 +4,7 @@ Source: docs/decisions/0007-the-block-is-the-unit.md.
 """
 
 from array import array
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 
 from copycat.errors import check
 
@@ -60,9 +60,26 @@ class RecordCache:
         if limit is None:
             return
         while self.size_bytes > limit and len(self) > 1 and self._firsts[self._head + 1] - 1 <= durable_index:
-            self.size_bytes -= len(self._records[self._head])
-            self._records[self._head] = b""
-            self._head += 1
+            self._drop_head()
+        self._compact()
+
+    def discard_before(self, index: int) -> None:
+        """Forget the blocks before the one holding `index`, given that the log reaches that far."""
+        position = self.find(index)
+        while position is not None and self._head < position:
+            self._drop_head()
+        self._compact()
+
+    def clear(self) -> None:
+        del self._firsts[:], self._chains[:], self._records[:]
+        self._head = self.size_bytes = 0
+
+    def _drop_head(self) -> None:
+        self.size_bytes -= len(self._records[self._head])
+        self._records[self._head] = b""
+        self._head += 1
+
+    def _compact(self) -> None:
         if self._head > 1024 and self._head * 2 > len(self._records):
             del self._firsts[: self._head]
             del self._chains[: self._head]
@@ -98,6 +115,14 @@ class TermRuns:
             self._firsts.pop()
             self._terms.pop()
 
+    def discard_before(self, index: int) -> None:
+        """Forget the runs that end before `index`."""
+        runs = max(0, bisect_right(self._firsts, index) - 1)
+        del self._firsts[:runs], self._terms[:runs]
+
+    def clear(self) -> None:
+        del self._firsts[:], self._terms[:]
+
 
 class SparseIndex:
     """Positions of some blocks within their segments, at least one per SPARSE_BYTES."""
@@ -125,3 +150,11 @@ class SparseIndex:
         while self._firsts and self._firsts[-1] > index:
             self._firsts.pop()
             self._positions.pop()
+
+    def discard_before(self, index: int) -> None:
+        """Forget the blocks noted before `index`, which begins a segment."""
+        places = bisect_left(self._firsts, index)
+        del self._firsts[:places], self._positions[:places]
+
+    def clear(self) -> None:
+        del self._firsts[:], self._positions[:]

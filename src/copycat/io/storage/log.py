@@ -3,7 +3,8 @@
 The loop's thread decides *where* every record goes when it is appended: `Part`s of planned bytes, each for one
 segment. A flush takes the parts and makes the files agree, in order, so rolling over and truncating are only parts
 that begin a new segment. A new segment is begun after the one before it was synced. Nothing is changed in place: a
-truncation begins a segment of the next generation, which hides everything older from its first index on.
+truncation begins a segment of the next generation, which hides everything older from its first index on; a reset one
+that hides everything older whole.
 
 Source: protocol §1; docs/decisions/0008-flushing-beside-the-loop.md.
 """
@@ -11,26 +12,15 @@ Source: protocol §1; docs/decisions/0008-flushing-beside-the-loop.md.
 import logging
 from bisect import bisect_right
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 
 import msgspec
 
-from copycat.errors import CorruptionError, LogError, check
-from copycat.io.storage.base import BaseLog, Flush
+from copycat.errors import CorruptionError, check
+from copycat.io.storage.base import ORIGIN, BaseLog, Flush, LogBase
 from copycat.io.storage.disk import Disk, File
 from copycat.io.storage.index import SPARSE_BYTES, SparseIndex
 from copycat.io.storage.record import BODY_BYTES_MAX, HEADER_BYTES, Header, decode_header, verify_record
-from copycat.io.storage.recovery import (
-    Accept,
-    Found,
-    Inventory,
-    Position,
-    Tail,
-    read_last,
-    read_sealed,
-    save_torn,
-    take_inventory,
-)
+from copycat.io.storage.recovery import Found, Inventory, Reading, read_log, save_torn, take_inventory
 from copycat.io.storage.segment import (
     PREWRITE_HIGH_BYTES,
     PREWRITE_LOW_BYTES,
@@ -38,85 +28,12 @@ from copycat.io.storage.segment import (
     Segment,
     SegmentHeader,
 )
+from copycat.io.storage.writing import Discard, DiskFlush, Part, Prewrite, Writer, set_aside
 
 logger = logging.getLogger(__name__)
 
 SEGMENT_BYTES = 32 << 20
 CACHE_BYTES = 64 << 20
-
-
-@dataclass(slots=True, kw_only=True)
-class Part:
-    """Planned bytes of one segment. `hidden` are the paths the segment supersedes once it is durable."""
-
-    segment: Segment
-    offset: int
-    chunks: list[bytes] = field(default_factory=list)
-    hidden: list[str] = field(default_factory=list)
-    keep_hidden: bool = False  # set aside rather than removed: they may hold what a repair needs
-
-
-class _Writer:
-    """The files as they are, touched only by the one flush that runs."""
-
-    def __init__(self, disk: Disk, directory: str) -> None:
-        self.disk = disk
-        self.directory = directory
-        self.active: Segment | None = None
-        self.failed = False
-
-    def write(self, parts: list[Part]) -> None:
-        if self.failed:
-            raise LogError(f"{self.directory}: an earlier flush failed, and a failed sync is never retried")
-        self.failed = True
-        for part in parts:
-            data = b"".join(part.chunks)
-            if part.segment is not self.active:
-                self._begin(part)
-            if data:
-                part.segment.write(part.offset, data)
-        check(self.active is not None, "a flush has a segment to write")
-        if self.active is not None:
-            self.active.sync()
-        self.failed = False
-
-    def _begin(self, part: Part) -> None:
-        if self.active is not None:
-            self.active.sync()
-            self.active.close()
-        part.segment.create()
-        self.active = part.segment
-        # Newest first, so that what is left after a crash is a prefix of what was hidden.
-        for path in reversed(part.hidden):
-            if not self.disk.exists(path):
-                continue
-            if part.keep_hidden:
-                self.disk.rename(path, path + ".faulty")
-            else:
-                self.disk.remove(path)
-
-
-class DiskFlush(Flush):
-    """Pending bytes on their way to the disk."""
-
-    def __init__(self, last_index: int, size_bytes: int, parts: list[Part], writer: _Writer) -> None:
-        super().__init__(last_index, size_bytes)
-        self._parts = parts
-        self._writer = writer
-
-    def run(self) -> None:
-        self._writer.write(self._parts)
-
-
-class Prewrite:
-    """Zeros to be written ahead of the records, on any thread, also while a flush runs; then `Log.prewritten`."""
-
-    def __init__(self, segment: Segment, target: int) -> None:
-        self._segment = segment
-        self._target = target
-
-    def run(self) -> None:
-        self._segment.prewrite(self._target)
 
 
 class Log(BaseLog):
@@ -125,7 +42,7 @@ class Log(BaseLog):
     def __init__(
         self, disk: Disk, directory: str, name: str, cluster_id: bytes, max_segment_size: int, cache_size: int
     ) -> None:
-        super().__init__(cache_bytes=cache_size)
+        super().__init__(cache_bytes=cache_size, base=ORIGIN)
         self.directory = directory
         self.name = name
         self.cluster_id = cluster_id  # may be set once the cluster is formed; later segments carry it
@@ -137,8 +54,10 @@ class Log(BaseLog):
         self._generation = 0
         self._parts: list[Part] = []
         self._must_flush = False  # a segment is to be begun although nothing follows yet
-        self._writer = _Writer(disk, directory)
+        self._writer = Writer(disk, directory)
         self._prewrite: Prewrite | None = None
+        self._forgotten: list[str] = []  # files of discarded segments, oldest first
+        self._discard: Discard | None = None
         self._reader: tuple[str, File] | None = None
 
     @classmethod
@@ -149,15 +68,19 @@ class Log(BaseLog):
         *,
         name: str = "copycat",
         cluster_id: bytes = b"",
+        base: LogBase | None = None,
         max_segment_size: int = SEGMENT_BYTES,
         cache_size: int = CACHE_BYTES,
     ) -> "Log":
         """Recover the log and make all of it durable; see recovery.py for what that means.
 
-        A faulty log leaves the directory as it was until the first flush. Raises: ForeignDirectoryError, OSError.
+        `base` is that of the newest sound snapshot, None if there is none. A log that holds it is kept whole, with the
+        blocks before it; one that ends before it, or holds another term there, is void and begins anew on it.
+        A faulty log leaves the directory as it was until the first flush. Raises: CorruptionError if log and snapshot
+        contradict each other; ForeignDirectoryError; OSError.
         """
         log = cls(disk, directory, name, cluster_id, max_segment_size, cache_size)
-        log._recover()
+        log._recover(base or ORIGIN)
         return log
 
     @property
@@ -179,6 +102,18 @@ class Log(BaseLog):
     def prewritten(self, prewrite: Prewrite) -> None:
         check(prewrite is self._prewrite, "the prewrite that ends is the one outstanding")
         self._prewrite = None
+
+    def take_discard(self) -> Discard | None:
+        """The files of discarded segments, to be removed; None if there are none or a job is outstanding."""
+        if self._discard is not None or not self._forgotten:
+            return None
+        self._discard = Discard(self._disk, self.directory, self._forgotten)
+        self._forgotten = []
+        return self._discard
+
+    def discarded(self, discard: Discard) -> None:
+        check(discard is self._discard, "the discard that ends is the one outstanding")
+        self._discard = None
 
     def clear_fault(self) -> None:
         """The log again holds all the leader had: forget the fault, durably with the next flush."""
@@ -218,6 +153,31 @@ class Log(BaseLog):
         self._begin_segment(index, new_generation=True)
         self._must_flush = True
 
+    def _drop(self, index: int) -> LogBase:
+        """Whole segments, while the next one is there to go on with; never the one that is appended to."""
+        kept = bisect_right(self._segments, index, key=lambda segment: segment.first_index) - 1
+        while kept > 0 and not all(segment.born for segment in self._segments[1 : kept + 1]):
+            kept -= 1
+        if kept <= 0:
+            return self.base
+        self._close_reader()
+        self._forgotten += [segment.path for segment in self._segments[:kept]]
+        del self._segments[:kept]
+        self._index.discard_before(self._segments[0].first_index)
+        return self._segments[0].header.base
+
+    def _void(self) -> None:
+        self._index.clear()
+        self._close_reader()
+        hidden = [path for part in self._parts for path in part.hidden]
+        aside = [path for part in self._parts for path in part.aside]
+        hidden += [segment.path for segment in self._segments]
+        self._segments.clear()
+        self._parts.clear()
+        self._begin_segment(self.last_index, new_generation=True)
+        self._parts[-1].hidden, self._parts[-1].aside = hidden, aside
+        self._must_flush = True
+
     def _begin_segment(self, index: int, *, new_generation: bool) -> Segment:
         """Plan a segment behind `index`, which is the last index of the log or becomes so now."""
         hidden: list[str] = []
@@ -239,6 +199,8 @@ class Log(BaseLog):
             synced_index=index,
             faulty_from=self.faulty_from or 0,
             cluster_id=self.cluster_id,
+            previous_time=self.last_time,
+            voids_older=index == self.base.index > 0,
         )
         segment = Segment(self._disk, self.directory, self.name, header, SEGMENT_HEADER_BYTES)
         self._segments.append(segment)
@@ -278,66 +240,64 @@ class Log(BaseLog):
 
     # Opening.
 
-    def _recover(self) -> None:
+    def _recover(self, snapshot: LogBase) -> None:
         inventory = take_inventory(self._disk, self.directory, self.name, self.cluster_id)
         self._generation = inventory.generation
-        position = Position()
-        tail = Tail(synced_index=0, records=[], torn=b"", faulty_from=None)
-        hidden = inventory.hidden
-        for order, found in enumerate(inventory.view):
-            segment = self._adopt(found)
-            sound = True
-            if order + 1 < len(inventory.view):
-                stop = inventory.view[order + 1].first_index - 1
-                sound = read_sealed(self._disk, found, position, stop, self._accept(segment))
-            else:
-                tail = read_last(self._disk, found, position, self._accept(segment))
-            if not sound:
-                tail.faulty_from = position.last_index + 1
-                hidden = hidden + [later.path for later in inventory.view[order + 1 :]]
-                break
+        found = read_log(self._disk, inventory, snapshot, restart=self._restart, begin=self._adopt, accept=self._accept)
+        if not found.stands:
+            self._restart(snapshot)
         self.durable_index = self.last_index
-        carried = self._carried_fault(inventory)
-        if tail.faulty_from is not None:
-            self._open_faulty(tail, carried, hidden)
+        self.protect(snapshot.index)
+        newest = inventory.view[-1].header if inventory.view else None
+        carried = newest.faulty_from or None if newest is not None else None
+        faults = [fault for fault in (carried, found.faulty_from) if fault is not None]
+        if faults:
+            self.faulty_from = min(faults) if found.stands else max(min(faults), self.first_index)
+        if found.faulty_from is not None:
+            self._open_faulty(found)
         else:
-            self._open_sound(inventory, tail, carried, hidden)
+            self._open_sound(inventory, found)
 
-    def _adopt(self, found: Found) -> Segment:
+    def _restart(self, base: LogBase) -> None:
+        self._stand_on(base)
+        self._segments.clear()
+        self._index.clear()
+
+    def _adopt(self, found: Found) -> None:
         header = found.header or SegmentHeader(found.generation, found.first_index, 0, 0, 0)
         segment = Segment(self._disk, self.directory, self.name, header, SEGMENT_HEADER_BYTES)
+        segment.born = True
         self._segments.append(segment)
-        return segment
 
-    def _accept(self, segment: Segment) -> Accept:
-        def accept(header: Header, position: int, record: bytes) -> None:
-            check(position == segment.end, "recovered records follow one another", position)
-            self.durable_index = header.last_index
-            self._take(segment, header, record)
+    def _accept(self, header: Header, position: int, record: bytes) -> None:
+        segment = self._segments[-1]
+        check(position == segment.end, "recovered records follow one another", position)
+        self.durable_index = header.last_index
+        self._take(segment, header, record)
 
-        return accept
-
-    def _carried_fault(self, inventory: Inventory) -> int | None:
-        newest = inventory.view[-1].header if inventory.view else None
-        return newest.faulty_from or None if newest is not None else None
-
-    def _open_faulty(self, tail: Tail, carried: int | None, hidden: list[str]) -> None:
+    def _open_faulty(self, found: Reading) -> None:
         """Blocks are lost. Plan the segment that refilling begins, but write nothing until there is something."""
-        check(tail.faulty_from is not None and not tail.records, "a fault proves everything before it durable")
-        fault = tail.faulty_from if carried is None else min(carried, tail.faulty_from or carried)
-        self.faulty_from = fault
+        check(not found.tail.records, "a fault proves everything before it durable")
         logger.error(
-            "the log has lost blocks that were durable",
-            extra={"directory": self.directory, "faulty_from": fault, "synced_index": tail.synced_index},
+            "%s: the log is faulty from %d on: %s; a member of several is refilled by its leader, a single one needs a "
+            "backup",
+            self.directory,
+            self.faulty_from,
+            found.why,
+            extra={
+                "directory": self.directory,
+                "faulty_from": self.faulty_from,
+                "synced_index": found.tail.synced_index,
+                "first_index": self.first_index,
+            },
         )
         self._begin_segment(self.last_index, new_generation=True)
         part = self._parts[-1]
-        part.hidden = hidden + part.hidden
-        part.keep_hidden = True
+        part.hidden, part.aside = [], found.hidden + found.aside + part.hidden
 
-    def _open_sound(self, inventory: Inventory, tail: Tail, carried: int | None, hidden: list[str]) -> None:
+    def _open_sound(self, inventory: Inventory, found: Reading) -> None:
         """Move on to a new generation that holds, durably, the tail that was not proven durable."""
-        self.faulty_from = carried
+        tail = found.tail
         if tail.torn:
             last = inventory.view[-1]
             self.torn_path = save_torn(self._disk, self.directory, last, tail.torn)
@@ -345,8 +305,8 @@ class Log(BaseLog):
                 "cut a torn end off the log; its bytes were saved aside",
                 extra={"path": self.torn_path, "size_bytes": len(tail.torn), "last_index": self.last_index},
             )
-        first = self.last_index + 1
-        while self._segments and self._segments[-1].first_index >= first:
+        hidden = found.hidden
+        while self._segments and self._segments[-1].first_index > self.last_index:
             hidden = [*hidden, self._segments.pop().path]
         segment = self._plan_segment(self.last_index, new_generation=True)
         for header, record in tail.records:
@@ -358,6 +318,12 @@ class Log(BaseLog):
         self.durable_index = self.last_index
         for path in hidden:
             self._disk.remove(path)
+        if found.aside:
+            set_aside(self._disk, found.aside)
+            logger.warning(
+                "set damaged segments aside; the snapshot holds what they held",
+                extra={"paths": found.aside, "first_index": self.first_index},
+            )
         self._cache.evict(self.durable_index)
 
     def _take(self, segment: Segment, header: Header, record: bytes) -> None:

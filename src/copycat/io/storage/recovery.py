@@ -8,15 +8,23 @@ a new generation. Lost ones are never cut: the log ends before them, says so, an
 
 A fault outlives restarts: headers born during repair carry it until `Log.clear_fault`.
 
+A snapshot stands in for the log up to where it ends. So a log may begin behind index 1, and damage below the end of the
+snapshot costs nothing where a sound segment begins before that end. Where none does, or the log ends before, or holds
+another history there, nothing of the log is of use and it stands on the snapshot alone. (Another history has another
+term at that index: a lower one or, from a leader that nobody followed, a higher one.) That is no fault when a crash
+alone explains it: the snapshot came from a leader, or covers what this disk had not synced. With damage it is one, for
+nobody knows what else was lost above.
+
 Residual gaps: rot of the very last flushed batch looks torn, and a missing last file is not missed; peers contradict.
 
-Source: protocol §1.2, §1.3; reliability §4 "Recovery table".
+Source: protocol §1.2, §1.3, §1.7; reliability §4 "Recovery table".
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from copycat.errors import CorruptionError, ForeignDirectoryError
+from copycat.io.storage.base import ORIGIN, LogBase
 from copycat.io.storage.disk import Disk
 from copycat.io.storage.record import (
     ALIGNMENT_BYTES,
@@ -75,6 +83,18 @@ class Tail:
     faulty_from: int | None
 
 
+@dataclass(slots=True, kw_only=True)
+class Reading:
+    """What reading a log came to. `stands`: what was accepted goes on from the snapshot; otherwise it is void."""
+
+    tail: Tail
+    stands: bool
+    faulty_from: int | None
+    why: str = "blocks that were durable are damaged or missing"
+    hidden: list[str]  # of no use any more
+    aside: list[str]  # damaged, or behind the damage
+
+
 Accept = Callable[[Header, int, bytes], None]  # header, position in its segment, record
 
 
@@ -98,6 +118,9 @@ def take_inventory(disk: Disk, directory: str, name: str, cluster_id: bytes) -> 
     view: list[Found] = []
     hidden: list[str] = []
     for segment in segments:
+        if segment.header is not None and segment.header.voids_older:
+            hidden += [older.path for older in view]
+            view.clear()
         while view and view[-1].first_index >= segment.first_index:
             hidden.append(view.pop().path)
         view.append(segment)
@@ -125,6 +148,123 @@ def _read_header(disk: Disk, path: str, parsed: tuple[int, int], cluster_id: byt
         )
     found.header = header
     return found
+
+
+def read_log(
+    disk: Disk,
+    inventory: Inventory,
+    snapshot: LogBase,
+    *,
+    restart: Callable[[LogBase], None],
+    begin: Callable[[Found], None],
+    accept: Accept,
+) -> Reading:
+    """Read the segments in force and judge what they and the snapshot that ends at `snapshot` make together.
+
+    `begin` is told of each segment, `accept` of its sound records that are proven durable, and `restart` that all of
+    before counts for nothing and the log begins at another base. Raises: CorruptionError if both contradict each other.
+    """
+    view = inventory.view
+    hidden, aside = inventory.hidden, list[str]()
+    tail = Tail(synced_index=0, records=[], torn=b"", faulty_from=None)
+    if not view or view[0].first_index > snapshot.index + 1:
+        # Every log has a segment before it has a snapshot, so files are missing: segments, or a snapshot.
+        begins = f"begins at {view[0].first_index}" if view else "has no files"
+        return Reading(
+            tail=tail,
+            stands=False,
+            faulty_from=snapshot.index + 1 if view or snapshot.index else None,
+            why=f"it {begins}, and the newest sound snapshot ends at {snapshot.index}",
+            hidden=hidden,
+            aside=[segment.path for segment in view],
+        )
+    start = 0
+    while True:
+        reader = _Reader(disk, view[start:], snapshot, begin, accept)
+        restart(reader.base)
+        tail = reader.read()
+        fault, after = tail.faulty_from, start + reader.read_count
+        if fault is None or fault > snapshot.index:
+            break
+        if after == len(view) or view[after].first_index > snapshot.index + 1:
+            break
+        aside += [segment.path for segment in view[start:after]]
+        start = after
+    sound_to = snapshot.index if fault is None else fault - 1
+    stands = sound_to >= snapshot.index and reader.goes_on_from_snapshot()
+    if fault is not None:
+        aside += [segment.path for segment in (view[after:] if stands else view[start:])]
+        fault = fault if stands else snapshot.index + 1
+    elif not stands:
+        hidden = hidden + [segment.path for segment in view[start:]]
+        tail.records.clear()
+    return Reading(tail=tail, stands=stands, faulty_from=fault, hidden=hidden, aside=aside)
+
+
+class _Reader:
+    """Reads a row of segments to its end or to the first damage, and sees what it holds where a snapshot ends."""
+
+    def __init__(
+        self, disk: Disk, segments: list[Found], snapshot: LogBase, begin: Callable[[Found], None], accept: Accept
+    ) -> None:
+        header = segments[0].header
+        # Of a segment with a damaged header nothing is read, so its base is never stood on.
+        self.base = header.base if header is not None and header.first_index > 1 else ORIGIN
+        self.read_count = 0  # segments, the damaged one included
+        self._disk = disk
+        self._segments = segments
+        self._snapshot = snapshot
+        self._begin = begin
+        self._accept = accept
+        self._held: Header | None = None  # the block that holds the snapshot's last index
+
+    def read(self) -> Tail:
+        first = self._segments[0].first_index
+        position = Position(last_index=first - 1, term=self.base.term, chain=self.base.chain)
+        for order, segment in enumerate(self._segments):
+            self.read_count += 1
+            self._begin(segment)
+            if order + 1 == len(self._segments):
+                break
+            stop = self._segments[order + 1].first_index - 1
+            if not read_sealed(self._disk, segment, position, stop, self._note):
+                return Tail(synced_index=0, records=[], torn=b"", faulty_from=position.last_index + 1)
+        tail = read_last(self._disk, segment, position, self._note)
+        for header, _ in tail.records:
+            self._look(header)
+        return tail
+
+    def goes_on_from_snapshot(self) -> bool:
+        """Whether the history read has the snapshot's last block. Raises: CorruptionError if both contradict."""
+        snapshot, held = self._snapshot, self._held
+        if self._segments[0].header is None:
+            return False
+        if snapshot.index == self.base.index:
+            found = self.base.term, self.base.chain
+            agrees = found == (snapshot.term, snapshot.chain)
+            conflict = not agrees  # a log begins only behind what was committed
+        elif held is None:
+            return False
+        else:
+            found = held.term, held.chain
+            agrees = found == (snapshot.term, snapshot.chain) and held.last_index == snapshot.index
+            conflict = not agrees and held.term == snapshot.term
+        if conflict:
+            raise CorruptionError(
+                f"the log that begins in {self._segments[0].path} has term {found[0]} and chain {found[1]:#010x} at "
+                f"index {snapshot.index}, but the snapshot that ends there has term {snapshot.term} and chain "
+                f"{snapshot.chain:#010x}: they do not belong together. Look for files that were moved here; or remove "
+                "this member and join again under a new id with an empty directory"
+            )
+        return agrees
+
+    def _note(self, header: Header, position: int, record: bytes) -> None:
+        self._look(header)
+        self._accept(header, position, record)
+
+    def _look(self, header: Header) -> None:
+        if header.first_index <= self._snapshot.index <= header.last_index:
+            self._held = header
 
 
 def read_sealed(disk: Disk, segment: Found, position: Position, stop_index: int, accept: Accept) -> bool:

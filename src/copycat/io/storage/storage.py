@@ -9,10 +9,13 @@ import os
 from pathlib import Path
 
 from copycat.errors import ConfigurationError, StorageError
+from copycat.io.storage.base import ORIGIN, LogBase
 from copycat.io.storage.disk import Disk, LockHandle, OsDisk
 from copycat.io.storage.log import CACHE_BYTES, SEGMENT_BYTES, Log
 from copycat.io.storage.memory import MemoryLog
+from copycat.io.storage.memory_disk import MemoryDisk
 from copycat.io.storage.metadata import MemoryMetadataStore, MetadataStore
+from copycat.io.storage.snapshots import Snapshots
 from copycat.util.builder import Buildable
 
 LOCK_FILE = "lock"
@@ -97,10 +100,15 @@ class Storage(Buildable):
         self._locks().append(handle)
         return handle
 
-    def open_log(self, name: str = "copycat", *, cluster_id: bytes = b"") -> Log | MemoryLog:
-        """Recover the log `name`. Lock the directory first. Raises: StorageError and its kinds."""
+    def open_log(
+        self, name: str = "copycat", *, cluster_id: bytes = b"", base: LogBase | None = None
+    ) -> Log | MemoryLog:
+        """Recover the log `name`. Lock the directory first. Raises: StorageError and its kinds.
+
+        `base` is that of the newest sound snapshot, None if there is none; see `Log.open`.
+        """
         if self.level is StorageLevel.MEMORY:
-            return MemoryLog(cluster_id)
+            return MemoryLog(cluster_id, base or ORIGIN)
         try:
             self.disk.make_directory(self.directory)
             return Log.open(
@@ -108,9 +116,22 @@ class Storage(Buildable):
                 self.directory,
                 name=name,
                 cluster_id=cluster_id,
+                base=base,
                 max_segment_size=self.max_segment_size,
                 cache_size=self.cache_size,
             )
+        except OSError as error:
+            raise explain(self.directory, error) from error
+
+    def open_snapshots(self, name: str = "copycat", *, cluster_id: bytes = b"") -> Snapshots:
+        """The snapshots of the log `name`, found by their headers. Lock the directory first.
+
+        Open them before the log, which is told the base of the newest. Raises: StorageError and its kinds.
+        """
+        disk = MemoryDisk() if self.level is StorageLevel.MEMORY else self.disk
+        try:
+            disk.make_directory(self.directory)
+            return Snapshots.open(disk, self.directory, name=name, cluster_id=cluster_id)
         except OSError as error:
             raise explain(self.directory, error) from error
 
