@@ -4,6 +4,7 @@ The same for hypothesis (the tests beside this file) and for a fuzzer that watch
 (`make fuzz`). WIRE is what comes over connections, DISK what disks give back.
 """
 
+import hashlib
 import struct
 import zlib
 from collections.abc import Callable
@@ -23,6 +24,8 @@ from copycat.io.storage.record import (
     verify_record,
 )
 from copycat.io.storage.segment import SegmentHeader, decode_segment_header
+from copycat.io.storage.snapshot_file import SnapshotFile, open_snapshot, snapshot_file_name
+from copycat.io.storage.snapshots import Snapshots
 from copycat.io.transport.frame import PREAMBLE, FrameDecoder, encode_frame
 from copycat.raft.protocol import wire
 from copycat.raft.protocol.entries import ItemKind, iterate_items, pack_item, pack_types, unpack_types
@@ -39,7 +42,20 @@ from copycat.raft.protocol.messages import (
 from copycat.raft.protocol.operations import ConsistencyLevel, Failure
 from copycat.raft.protocol.wire import Tag, encode_msgpack
 from copycat.testing.disk import FaultyDisk
-from tests.io.storage.helpers import DIRECTORY, WALL_MS, append, flush, make_disk, newest_segment, next_block, open_log
+from tests.io.storage.helpers import (
+    CHUNKS,
+    DIRECTORY,
+    WALL_MS,
+    append,
+    flush,
+    make_disk,
+    newest_segment,
+    next_block,
+    open_log,
+    open_snapshots,
+    snapshot_bytes,
+    snapshot_header,
+)
 from tests.raft.client import frames
 from tests.raft.client.sessions import Client
 
@@ -63,6 +79,9 @@ def put(disk: FaultyDisk, path: str, data: bytes) -> None:
     file.sync()
     file.close()
     disk.sync_directory(DIRECTORY)
+
+
+SNAPSHOT = snapshot_bytes(snapshot_header(9), [b"one", b"a longer chunk, with a text in it"])
 
 
 # -- what comes over connections ---------------------------------------------------------------------------------------
@@ -119,6 +138,14 @@ def records() -> bytes:
     return found
 
 
+def receive_snapshot(data: bytes) -> SnapshotFile:
+    """What comes of these bytes from a leader who announced the snapshot at index 9."""
+    reception = Snapshots.open(make_disk(), DIRECTORY).receive(9, 1, len(data))
+    for offset in range(0, len(data), 4096):
+        reception.write(offset, data[offset : offset + 4096])
+    return reception.finish()
+
+
 WIRE: dict[str, Target] = {
     "message": Target(
         wire.decode_message,
@@ -172,6 +199,7 @@ WIRE: dict[str, Target] = {
         ],
     ),
     "client": Target(hear, TO_CLIENTS),
+    "snapshot-received": Target(receive_snapshot, [SNAPSHOT]),
     "frames": Target(
         lambda data: FrameDecoder(1 << 16).feed(PREAMBLE + data), [encode_frame(b"one") + encode_frame(b"two")]
     ),
@@ -208,6 +236,33 @@ def load_metadata(copy: bytes) -> Metadata | None:
     return MetadataStore(disk, DIRECTORY).load()
 
 
+def sealed_snapshot(payload: bytes) -> bytes:
+    """A snapshot without chunks whose checksums are right, whatever its header says."""
+    head = struct.pack("<8sII", b"COPYCATS", 1, len(payload)) + payload
+    head += struct.pack("<I", zlib.crc32(head))
+    head += struct.pack("<IQQ", 0, 0, len(head) + 36)
+    return head + hashlib.blake2b(head, digest_size=16).digest()
+
+
+def read_snapshot(data: bytes) -> list[bytes]:
+    """The chunks of the snapshot that this file is."""
+    disk = make_disk()
+    put(disk, f"{DIRECTORY}/snapshot", data)
+    return list(open_snapshot(disk, f"{DIRECTORY}/snapshot").chunks())
+
+
+def newest_snapshot(data: bytes) -> object:
+    """The newest of two snapshots, of which this one may be sound."""
+    disk = make_disk()
+    put(disk, SNAPSHOT_PATHS[0], snapshot_bytes(snapshot_header(5), CHUNKS[:1]))
+    put(disk, SNAPSHOT_PATHS[1], data)
+    found = open_snapshots(disk).newest()
+    return found and found.header
+
+
+SNAPSHOT_PATHS = [f"{DIRECTORY}/{snapshot_file_name('copycat', index, 1)}" for index in (5, 9)]
+
+
 def segment() -> tuple[str, bytes]:
     """One of three records, flushed one by one."""
     disk = make_disk()
@@ -241,6 +296,11 @@ DISK: dict[str, Target] = {
         STORAGE_ERRORS,
     ),
     "segment": Target(open_segment, [SEGMENT], STORAGE_ERRORS),
+    "snapshot": Target(read_snapshot, [SNAPSHOT], STORAGE_ERRORS),
+    "snapshot-sealed": Target(
+        lambda payload: read_snapshot(sealed_snapshot(payload)), [encode_msgpack(snapshot_header(9))], STORAGE_ERRORS
+    ),
+    "snapshots": Target(newest_snapshot, [SNAPSHOT], STORAGE_ERRORS),
     "metadata": Target(load_metadata, [framed(encode_msgpack(IDENTITY))], STORAGE_ERRORS),
     "metadata-sealed": Target(lambda data: load_metadata(framed(data)), [encode_msgpack(IDENTITY)], STORAGE_ERRORS),
 }

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from copycat.errors import CorruptionError, ForeignDirectoryError
 from copycat.io.storage import Block
+from copycat.io.storage.base import ORIGIN, LogBase
 from copycat.io.storage.metadata import FILE_NAMES, MetadataStore
 from copycat.io.storage.record import (
     RecordError,
@@ -20,10 +21,22 @@ from copycat.io.storage.record import (
     verify_record,
 )
 from copycat.io.storage.segment import SegmentHeader, decode_segment_header
+from copycat.io.storage.snapshot_file import SnapshotHeader, open_snapshot
 from copycat.raft.protocol.wire import encode_msgpack
 from tests.fuzz.support import DOCUMENTS, TIMEOUT, damaged, fuzz, judge
-from tests.fuzz.targets import IDENTITY, framed, put
-from tests.io.storage.helpers import DIRECTORY, WALL_MS, all_blocks, append, flush, make_disk, open_log
+from tests.fuzz.targets import IDENTITY, SNAPSHOT_PATHS, framed, put, read_snapshot, sealed_snapshot
+from tests.io.storage.helpers import (
+    DIRECTORY,
+    WALL_MS,
+    all_blocks,
+    append,
+    flush,
+    make_disk,
+    open_log,
+    open_snapshots,
+    snapshot_bytes,
+    snapshot_header,
+)
 
 pytestmark = pytest.mark.timeout(TIMEOUT)
 
@@ -72,10 +85,11 @@ def test_a_record_comes_back_as_it_was(data: bytes) -> None:
 
 
 SEGMENT_HEADERS = st.builds(
-    lambda generation, first, term, chain, synced, faulty: SegmentHeader(
-        generation, first, term, chain, synced, faulty, b"c" * 16
+    lambda generation, first, term, chain, synced, faulty, time, voids: SegmentHeader(
+        generation, first, term, chain, synced, faulty, b"c" * 16, time, voids
     ).encode(),
-    *(st.integers(0, 2**bits - 1) for bits in (64, 64, 64, 32, 64, 64)),
+    *(st.integers(0, 2**bits - 1) for bits in (64, 64, 64, 32, 64, 64, 64)),
+    st.booleans(),
 )
 
 
@@ -126,6 +140,128 @@ def test_a_log_on_a_rotten_disk_opens_with_a_prefix_of_what_was_written_and_stay
     again = open_log(disk)
     assert (all_blocks(again) if again.last_index else []) == blocks_found
     assert (again.is_faulty, again.faulty_from) == (found.is_faulty, found.faulty_from)
+
+
+PLACES = st.none() | st.integers(0, 7)
+
+
+@fuzz
+@given(data=st.data(), blocks=LOGS, covered=PLACES, discarded=PLACES, reset=st.booleans(), reopened=st.booleans())
+def test_a_log_and_its_snapshot_on_a_rotten_disk_open_with_a_run_of_what_was_written_and_stay_so(
+    data: st.DataObject,
+    blocks: list[tuple[bytes, bool]],
+    covered: int | None,
+    discarded: int | None,
+    reset: bool,
+    reopened: bool,
+) -> None:
+    """As above, with a base: of a snapshot below the end or beyond it, and with segments discarded or void."""
+    disk = make_disk()
+    log = open_log(disk, segment=4096 + 200)
+    base = ORIGIN
+    for place, (body, flushed) in enumerate(blocks):
+        append(log, body)
+        if flushed:
+            flush(log)
+        if place == covered:
+            base = LogBase(log.last_index, log.last_term, log.last_chain, log.last_time)
+        if place == discarded:
+            log.discard_before(base.index + 1)
+            if (job := log.take_discard()) is not None:
+                job.run()
+                log.discarded(job)
+    if reset:
+        base = LogBase(100, 3, 4711, 500)
+        log.reset(base)
+        append(log, b"behind")
+        flush(log)
+    was = {block.first_index: block for block in all_blocks(log)}
+    if reopened:
+        disk.end_process()
+        open_log(disk, base=base)
+    disk.end_process()
+    paths = [f"{DIRECTORY}/{name}" for name in disk.list(DIRECTORY) if name.endswith(".log")]
+    for path in data.draw(st.lists(st.sampled_from(paths), max_size=2) if paths else st.just([])):
+        rot = damaged(st.just(disk.contents(path))) | damaged(RECORDS) | st.binary(max_size=80)
+        put(disk, path, data.draw(rot))
+    size = sum(len(disk.contents(f"{DIRECTORY}/{name}")) for name in disk.list(DIRECTORY))
+
+    found = judge(lambda: open_log(disk, cache=1 << 16, base=base), size + 4096, CorruptionError, ForeignDirectoryError)
+
+    if found is None:
+        return
+    blocks_found = all_blocks(found)
+    assert blocks_found == [was[block.first_index] for block in blocks_found]
+    assert found.base.index <= base.index <= found.last_index
+    assert [block.first_index for block in blocks_found] == list(range(found.first_index, found.last_index + 1))
+    if not found.is_faulty:
+        blocks_found.append(append(found, b"more", term=5))
+        flush(found)
+    disk.end_process()
+    again = open_log(disk, base=base)
+    assert (all_blocks(again), again.base) == (blocks_found, found.base)
+    assert (again.is_faulty, again.faulty_from) == (found.is_faulty, found.faulty_from)
+
+
+# -- snapshots ---------------------------------------------------------------------------------------------------------
+
+HEADERS = st.builds(
+    SnapshotHeader,
+    index=st.integers(1, 2**63 - 1),
+    term=st.integers(1, 2**63 - 1),
+    chain=st.integers(0, 2**32 - 1),
+    time=st.integers(0, 2**63 - 1),
+    cluster_id=st.just(b"") | st.just(b"c" * 16),
+    configuration=st.binary(max_size=40),
+    configuration_index=st.just(0) | st.just(1),
+)
+SNAPSHOTS = st.builds(snapshot_bytes, HEADERS, st.lists(st.binary(min_size=1, max_size=40), max_size=5))
+
+
+@fuzz
+@given(header=HEADERS, chunks=st.lists(st.binary(min_size=1, max_size=40), max_size=5))
+def test_a_snapshot_comes_back_as_it_was(header: SnapshotHeader, chunks: list[bytes]) -> None:
+    data = snapshot_bytes(header, chunks)
+    assert read_snapshot(data) == chunks
+    disk = make_disk()
+    put(disk, f"{DIRECTORY}/snapshot", data)
+    assert open_snapshot(disk, f"{DIRECTORY}/snapshot").header == header
+
+
+@fuzz
+@given(data=st.data(), sound=SNAPSHOTS)
+def test_a_snapshot_is_read_as_it_was_written_or_said_to_be_damaged(data: st.DataObject, sound: bytes) -> None:
+    rotten = data.draw(damaged(st.just(sound)) | st.binary(max_size=80))
+    found = judge(lambda: read_snapshot(rotten), len(rotten), CorruptionError, ForeignDirectoryError)
+    assert (found is not None) == (rotten == sound)
+
+
+@fuzz
+@given(payload=DOCUMENTS | damaged(HEADERS.map(encode_msgpack)))
+def test_a_snapshot_that_says_something_strange_of_itself_is_said_to_be_damaged(payload: bytes) -> None:
+    data = sealed_snapshot(payload)
+    judge(lambda: read_snapshot(data), len(data), CorruptionError, ForeignDirectoryError)
+
+
+@fuzz
+@given(data=st.data())
+def test_the_newest_of_snapshots_on_a_rotten_disk_is_sound_or_they_are_refused_and_so_it_stays(
+    data: st.DataObject,
+) -> None:
+    disk = make_disk()
+    files = [snapshot_bytes(snapshot_header(index), [bytes([index])]) for index in (5, 9)]
+    for path, file in zip(SNAPSHOT_PATHS, files, strict=True):
+        put(disk, path, data.draw(st.just(file) | damaged(st.just(file)) | SNAPSHOTS))
+    size = sum(len(disk.contents(path)) for path in SNAPSHOT_PATHS)
+
+    found = judge(lambda: open_snapshots(disk).newest(), size, CorruptionError, ForeignDirectoryError)
+
+    disk.end_process()
+    if found is not None:
+        assert disk.contents(found.path) in files
+        again = open_snapshots(disk).newest()
+        assert again is not None
+        assert again.header == found.header
 
 
 # -- metadata ----------------------------------------------------------------------------------------------------------

@@ -351,18 +351,38 @@ def test_a_crash_at_any_operation_of_a_reset_leaves_the_old_log_or_the_new() -> 
     assert stop > 8
 
 
-def test_old_segments_that_a_crash_left_behind_a_reset_never_come_back() -> None:
-    """Not even when the segment that voids them has itself been replaced, and with no base to say so."""
-    for seed in range(60):
+@pytest.mark.parametrize("base", [FAR, LogBase(10, 3, 99, 1)], ids=["beyond the old log", "within the old log"])
+def test_old_segments_that_a_crash_left_behind_a_reset_never_come_back(base: LogBase) -> None:
+    """Not even when the segment that voids them has itself been replaced. Method: any of the removals is lost."""
+    for seed in range(40):
         disk = make_disk()
-        log, _ = rolled(disk, 3)
-        log.reset(FAR)
+        log, _ = rolled(disk)
+        log.reset(base)
         flush(log)
         for _ in range(2):
             disk.crash(random.Random(seed), kept=0.5)
-            log = reopened(disk, FAR)
-            assert (log.base, log.is_faulty, all_blocks(log), log.needs_flush) == (FAR, False, [], False)
+            log = reopened(disk, base)
+            assert (log.base, log.is_faulty, all_blocks(log), log.needs_flush) == (base, False, [], False)
+        block = append(log, b"new", term=9)
+        flush(log)
+        disk.crash(random.Random(seed), kept=0.5)
+        log = reopened(disk, base)
+        assert (log.base, log.is_faulty, all_blocks(log)) == (base, False, [block])
+        assert not [name for name in disk.list(DIRECTORY) if not name.endswith(".log")]
         assert reopened(disk).faulty_from == 1, "without the snapshot it is a log whose beginning is missing"
+
+
+def test_blocks_behind_a_reset_are_found_where_they_are_and_not_where_old_ones_were() -> None:
+    log = open_log(make_disk(), cache=1)
+    for n in range(100):
+        append(log, bytes([n]) * 9000)
+    flush(log)
+    log.reset(LogBase(10, 3, 99, 1))
+    blocks = [append(log, bytes([n]) * n * 200, term=3) for n in range(60)]
+    flush(log)
+    assert all_blocks(log) == blocks
+    for block in blocks:
+        assert log.read(block.first_index, block.last_index, 1) == [block]
 
 
 def test_a_reset_does_not_end_a_fault_but_raises_it_to_the_base() -> None:

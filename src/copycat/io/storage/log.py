@@ -156,7 +156,7 @@ class Log(BaseLog):
     def _drop(self, index: int) -> LogBase:
         """Whole segments, while the next one is there to go on with; never the one that is appended to."""
         kept = bisect_right(self._segments, index, key=lambda segment: segment.first_index) - 1
-        while kept > 0 and not all(segment.born for segment in self._segments[1 : kept + 1]):
+        while kept > 0 and not self._segments[kept].born:  # born in order, so all before it are too
             kept -= 1
         if kept <= 0:
             return self.base
