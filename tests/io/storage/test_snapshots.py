@@ -141,6 +141,13 @@ def test_a_writer_that_was_given_up_leaves_nothing() -> None:
     take(snapshots, snapshot_header(6)).verify()
 
 
+def test_what_lies_in_the_place_of_a_new_file_is_not_written_over_but_replaced() -> None:
+    disk = make_disk()
+    snapshots = open_snapshots(disk)
+    put_file(disk, path_of(5) + ".tmp", bytes(100_000))
+    take(snapshots, snapshot_header(5)).verify()
+
+
 def test_a_finished_writer_takes_no_more() -> None:
     disk = make_disk()
     writer = open_snapshots(disk).begin(snapshot_header(5))

@@ -1,12 +1,15 @@
 """A log that stands on a snapshot: where it begins, what is discarded, and resets."""
 
 import random
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
 from copycat.errors import InvariantError, LogError
 from copycat.io.storage import Block, Log
 from copycat.io.storage.base import ORIGIN, BaseLog, LogBase
+from copycat.io.storage.disk import OsDisk
 from copycat.io.storage.memory import MemoryLog
 from copycat.io.storage.segment import SEGMENT_HEADER_BYTES, decode_segment_header
 from copycat.io.storage.writing import Discard
@@ -404,3 +407,33 @@ def test_a_reset_does_not_end_a_fault_but_raises_it_to_the_base() -> None:
     flush(again)
     disk.crash(random.Random(0), kept=0.0)
     assert not reopened(disk, FAR).is_faulty
+
+
+def test_discarding_beside_flushes_on_two_threads_loses_nothing(tmp_path: Path) -> None:
+    log = Log.open(OsDisk(), str(tmp_path), max_segment_size=1 << 20, cache_size=1 << 20)
+    blocks = []
+    discarding: tuple[Discard, Future[None]] | None = None
+    with ThreadPoolExecutor(2) as workers:
+        for n in range(120):
+            blocks.append(append(log, random.Random(n).randbytes(70_000)))
+            flushing = log.take_flush()
+            assert flushing is not None
+            flushed = workers.submit(flushing.run)
+            log.discard_before(n - 30)
+            if discarding is not None and discarding[1].done():
+                discarding[1].result()
+                log.discarded(discarding[0])
+                discarding = None
+            if discarding is None and (discard := log.take_discard()) is not None:
+                discarding = discard, workers.submit(discard.run)
+            flushed.result()
+            log.flushed(flushing)
+    assert log.base.index > 60
+    assert all_blocks(log) == blocks[log.base.index :]
+    base = log.base
+    log.close()
+    again = Log.open(OsDisk(), str(tmp_path), base=base_after(blocks[85]))
+    assert again.base.index <= base.index
+    assert not again.is_faulty
+    assert all_blocks(again) == blocks[again.base.index :]
+    again.close()

@@ -268,7 +268,7 @@ class SnapshotWriter:
 
 
 class Reception:
-    """Takes in the file of a snapshot from a leader, in order. Used on the thread that calls `Snapshots.receive`.
+    """Takes in the file of a snapshot from a leader, in order. Used on one thread at a time, as `Snapshots.receive` is.
 
     Whatever it raises but for a wrong offset, it has ended, the file aside is gone and no snapshot was touched.
     """
