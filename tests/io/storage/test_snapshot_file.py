@@ -23,7 +23,15 @@ from copycat.io.storage.snapshot_file import (
     snapshot_file_name,
 )
 from copycat.testing.disk import FaultyDisk
-from tests.io.storage.helpers import CHUNKS, DIRECTORY, make_disk, put_file, snapshot_bytes, snapshot_header
+from tests.io.storage.helpers import (
+    CHUNKS,
+    DIRECTORY,
+    WatchedDisk,
+    make_disk,
+    put_file,
+    snapshot_bytes,
+    snapshot_header,
+)
 
 PATH = f"{DIRECTORY}/snapshot"
 HEADER = snapshot_header(41, term=3)
@@ -92,9 +100,21 @@ def test_a_file_that_was_removed_says_where_to_go_on() -> None:
     put_file(disk, PATH, snapshot_bytes(HEADER))
     file = open_snapshot(disk, PATH)
     disk.remove(PATH)
-    for read_it in (file.verify, lambda: file.read(0, 1)):
+    for read_it in (file.verify, file.reader, lambda: file.read(0, 1)):
         with pytest.raises(LogError, match="was removed, for there are newer ones: begin again with the newest"):
             read_it()
+
+
+def test_a_file_that_is_being_sent_can_be_read_to_its_end_although_it_was_removed() -> None:
+    disk = WatchedDisk()
+    data = snapshot_bytes(HEADER)
+    put_file(disk, PATH, data)
+    reader = open_snapshot(disk, PATH).reader()
+    sent = reader.read(0, 100)
+    disk.remove(PATH)
+    assert sent + reader.read(100, reader.size) == data
+    reader.close()
+    assert disk.all_closed()
 
 
 def test_the_encoder_counts_what_it_made_and_refuses_what_no_reader_takes() -> None:

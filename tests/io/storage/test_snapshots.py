@@ -68,6 +68,7 @@ def test_a_snapshot_is_found_again_after_losing_power() -> None:
     assert found is not None
     assert (found.path, found.header, found.size, list(found.chunks())) == (file.path, header, file.size, CHUNKS)
     assert (again.bases, again.indices) == ((header.base,), (7,))
+    assert [each.path for each in again.files] == [file.path]
 
 
 def test_two_are_kept_and_the_older_says_how_far_the_log_may_go() -> None:

@@ -76,7 +76,7 @@ class SnapshotHeader(msgspec.Struct, frozen=True):
 class SnapshotFile:
     """A snapshot on disk, whose header is sound. It is opened for each call, so it may be used on any thread.
 
-    `size` counts the bytes of the file.
+    `size` counts the bytes of the file. Once two newer snapshots are durable it is removed, but for its readers.
     """
 
     def __init__(self, disk: Disk, path: str, header: SnapshotHeader, size: int) -> None:
@@ -125,13 +125,16 @@ class SnapshotFile:
             pass
 
     def read(self, offset: int, length: int) -> bytes:
-        """Bytes of the file as they are, to be sent; fewer only at its end. Raises: as `chunks`."""
-        check(offset >= 0 and length >= 0, "a file is read within itself", offset, length)
-        file = self._open()
+        """Bytes of the file as they are; fewer only at its end. Raises: as `chunks`."""
+        reader = self.reader()
         try:
-            return _read(file, self.path, offset, max(0, min(length, self.size - offset)))
+            return reader.read(offset, length)
         finally:
-            file.close()
+            reader.close()
+
+    def reader(self) -> "SnapshotReader":
+        """The file held open, to be sent piece by piece. Raises: LogError if the file was removed for newer ones."""
+        return SnapshotReader(self.path, self._open(), self.size)
 
     def _open(self) -> File:
         try:
@@ -151,6 +154,26 @@ class SnapshotFile:
             )
         if digest.digest() != mark[_END.size :]:
             raise CorruptionError(f"{self.path} at byte {offset}: the digest of the whole snapshot differs")
+
+
+class SnapshotReader:
+    """A snapshot's file held open: it can be read to its end although newer ones take its place. Close it.
+
+    Used on one thread at a time.
+    """
+
+    def __init__(self, path: str, file: File, size: int) -> None:
+        self.size = size
+        self._path = path
+        self._file = file
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Bytes of the file as they are; fewer only at its end. Raises: CorruptionError where the disk cannot read."""
+        check(offset >= 0 and length >= 0, "a file is read within itself", offset, length)
+        return _read(self._file, self._path, offset, max(0, min(length, self.size - offset)))
+
+    def close(self) -> None:
+        self._file.close()
 
 
 class SnapshotEncoder:

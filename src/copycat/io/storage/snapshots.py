@@ -61,6 +61,11 @@ class Snapshots:
         return snapshots
 
     @property
+    def files(self) -> tuple[SnapshotFile, ...]:
+        """Those kept, oldest first. Only their headers are known to be sound."""
+        return tuple(reversed(self._kept))
+
+    @property
     def bases(self) -> tuple[LogBase, ...]:
         """Where those kept end, oldest first."""
         return tuple(file.header.base for file in reversed(self._kept))
