@@ -172,7 +172,9 @@ def test_the_tests_that_pages_name_exist() -> None:
     }
     tests = "\n".join(path.read_text(encoding="utf-8") for path in TESTS.rglob("*.py"))
 
-    assert not [name for name in sorted(named) if not re.search(rf"\b(?:def )?{name}(?:\(| = )", tests)]
+    defined = set(re.findall(r"\b(\w+)(?:\(| = )", tests))  # in one pass: there are many names
+
+    assert not sorted(named - defined)
 
 
 @pytest.mark.parametrize(
