@@ -5,6 +5,7 @@ from random import Random
 from typing import Any
 
 from copycat.errors import ClosedError
+from copycat.io.storage.base import LogBase
 from copycat.io.storage.log import Log
 from copycat.io.storage.memory import MemoryLog
 from copycat.io.storage.storage import Storage
@@ -40,8 +41,10 @@ class SmallSegments(Storage):
 
     __slots__ = ()
 
-    def open_log(self, name: str = "copycat", *, cluster_id: bytes = b"") -> Log | MemoryLog:
-        log = super().open_log(name, cluster_id=cluster_id)
+    def open_log(
+        self, name: str = "copycat", *, cluster_id: bytes = b"", base: LogBase | None = None
+    ) -> Log | MemoryLog:
+        log = super().open_log(name, cluster_id=cluster_id, base=base)
         if isinstance(log, Log):
             log.max_segment_size = SEGMENT_BYTES
         return log
