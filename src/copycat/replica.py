@@ -190,6 +190,18 @@ class CopycatReplica(Copycat, Buildable):
 
         return await self._at_server(ask())
 
+    async def take_snapshot(self) -> int:
+        """Have this replica's own server take a snapshot now; gives the last index of the log that it covers.
+
+        Servers take snapshots by themselves, see `Storage`. Raises: SnapshotError, naming the resource whose state
+        cannot be encoded; StorageError when there is no room; ClosedError while it is not open.
+        """
+        if self._context is not None:
+            self._context.check_process()
+        if not self._is_running:
+            raise ClosedError("the replica is not open")
+        return await self._at_server(self.server.take_snapshot())
+
     async def _at_server(self, work: Coroutine[Any, Any, T]) -> T:
         if self._thread is None:
             return await work

@@ -22,6 +22,7 @@ def answer(id: str, *, term: int, leader: str | None, role: str = "follower", wh
         "why_no_leader": why,
         "commit_index": 1234,
         "applied_index": 1230,
+        "snapshot_index": 900,
         "sessions": 8,
         "unreachable": {},
     }
@@ -59,8 +60,8 @@ def test_the_table_shows_members_that_answered_and_those_that_did_not() -> None:
     members = {"a": answer("a", term=2, leader="a", role="leader"), "b": {"unreachable": "connection refused"}}
 
     assert describe(summary(members)).splitlines() == [
-        "id   role     term   commit   applied   sessions",
-        "a    leader      2     1234      1230          8",
+        "id   role     term   commit   applied   snapshot   sessions",
+        "a    leader      2     1234      1230        900          8",
         "b    unreachable: connection refused",
         "a leads term 2",
     ]

@@ -41,8 +41,8 @@ HEAD = """\
 
 Which test shows which rule of Raft as in Ongaro's dissertation, *Consensus: Bridging Theory and Practice* (2014), by
 its sections. Where we differ, or say more, [the protocol](protocol.md#3-elections-leases-reads) says so. Not built:
-leadership transfer (§3.10), changes of membership (§4, but for what stands here) and the rest of log compaction (§5); see
-[protocol §8](protocol.md#8-membership-and-snapshots-planned).
+leadership transfer (§3.10), changes of membership (§4, but for what stands here) and the rest of log compaction (§5):
+see [protocol §8](protocol.md#8-membership-and-snapshots).
 
 The [scenarios](../../tests/scenarios/README.md) are scripts to read. This page is written by `make fix`.
 """

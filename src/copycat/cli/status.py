@@ -37,6 +37,7 @@ COLUMNS = {
     "term": "term",
     "commit": "commit_index",
     "applied": "applied_index",
+    "snapshot": "snapshot_index",
     "sessions": "sessions",
 }
 

@@ -22,6 +22,7 @@ from copycat.raft.core.events import (
     ChunkStored,
     Persisted,
     Reachable,
+    SnapshotLost,
     SnapshotReceived,
     SnapshotSpoiled,
     SnapshotTaken,
@@ -211,6 +212,16 @@ def test_a_member_that_was_being_probed_where_the_log_was_let_go_of_is_asked_whe
     assert [append.previous_index for append in appends(effects, "c")] == [snapshot.index]
 
 
+def test_a_snapshot_that_cannot_be_read_is_sent_no_further_and_the_newest_is_sent_when_it_is_refused_again() -> None:
+    member, snapshot = transferring()
+    other = SnapshotId(index=1, term=1, chain=1, time=0, size=1)
+    member.step(SnapshotLost(other))
+    assert sent(respond(member, 1, 40)) == [("c", 2, 40, 40)]
+    assert sent(member.step(SnapshotLost(snapshot))) == []
+    assert sent(respond(member, 2, 80)) == []
+    assert sent(member.refuse("c", 1)) == [("c", 1, 0, 40)]
+
+
 def test_a_leader_tells_one_of_an_earlier_term_about_its_own() -> None:
     member = leading()
     effects = member.hear("c", piece(0, term=member.raft.term - 1))
@@ -260,14 +271,15 @@ def test_while_the_disk_is_busy_questions_wait_and_the_newest_is_answered() -> N
 
 def receive(member: Member, snapshot: SnapshotId = FAR) -> list[Effect]:
     member.hear("b", piece(0, snapshot=snapshot, size=snapshot.size))
-    return member.step(SnapshotReceived(snapshot))
+    return member.step(SnapshotReceived(snapshot, "state"))
 
 
 @pytest.mark.paper("5.3")
 def test_a_whole_snapshot_takes_the_place_of_log_and_state_in_one_step() -> None:
     member = following()
     effects = receive(member)
-    assert [effect.snapshot for effect in effects if isinstance(effect, InstallSnapshot)] == [FAR]
+    (installed,) = [effect for effect in effects if isinstance(effect, InstallSnapshot)]
+    assert (installed.snapshot, installed.state) == (FAR, "state")
     assert told(effects) == [(20, 1, 100)]
     raft = member.raft
     assert (raft.log.base_index, raft.log.base_term, raft.log.base_chain) == (20, 2, 200)
@@ -359,7 +371,7 @@ def test_one_whose_log_has_a_hole_is_refilled_by_a_snapshot_too() -> None:
 
 def test_whoever_leads_when_a_snapshot_is_whole_keeps_its_own_log() -> None:
     member = leading()
-    effects = member.step(ChunkStored(FAR, 40), SnapshotSpoiled(FAR), SnapshotReceived(FAR))
+    effects = member.step(ChunkStored(FAR, 40), SnapshotSpoiled(FAR), SnapshotLost(FAR), SnapshotReceived(FAR))
     assert not [effect for effect in effects if isinstance(effect, InstallSnapshot)]
     assert member.raft.log.base_index == 0
 
@@ -368,7 +380,7 @@ def test_a_snapshot_takes_nothing_back() -> None:
     member = following()
     receive(member)
     with pytest.raises(InvariantError, match="takes nothing back"):
-        member.raft.go_on_from(FAR)
+        member.raft.go_on_from(FAR, None)
 
 
 # -- where a member begins ---------------------------------------------------------------------------------------------

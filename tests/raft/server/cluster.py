@@ -40,7 +40,13 @@ class Notebook(StateMachine, name="test.notebook"):
         self.ended: list[tuple[int, int, bool]] = []  # session, index, whether it expired
         self.fired: list[tuple[str, int, int]] = []  # word, index, log time
         self.set: list[tuple[str, int]] = []  # word, log time at which it was asked for
-        self.queries = 0
+        self.queries = 0  # here alone
+
+    def snapshot(self) -> list[Any]:
+        return [self.values, self.total, self.ended, self.fired, self.set]
+
+    def restore(self, parts: Iterable[Any]) -> None:
+        self.values, self.total, self.ended, self.fired, self.set = parts
 
     def configure(self, executor: Executor) -> None:
         self._executor = executor
@@ -113,6 +119,7 @@ class Cluster:
         self.config = config
         self._directory = directory
         self._faulty = faulty
+        self.storage_options: dict[str, Any] = {}  # for whoever is opened from now on
         self._options = options
         self._make = make if make is not None else RaftServer
 
@@ -152,9 +159,9 @@ class Cluster:
     def storage(self, name: str) -> Storage:
         """Where the member keeps its data: the same place at every start."""
         if self._directory is None and not self._faulty:
-            return Storage(level=StorageLevel.MEMORY)
+            return Storage(level=StorageLevel.MEMORY, **self.storage_options)
         disk = self.disks.setdefault(name, SpoiltDisk(FaultyDisk() if self._faulty else None))
-        return Storage(name if self._directory is None else self._directory / name, disk=disk)
+        return Storage(name if self._directory is None else self._directory / name, disk=disk, **self.storage_options)
 
     def _new_machine(self, name: str) -> Notebook:
         machine = self.machines[name] = Notebook()

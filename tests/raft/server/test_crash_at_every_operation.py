@@ -48,7 +48,7 @@ def live(disk: FaultyDisk, told: Told) -> None:
         identity = directory.open()
         check_identity(identity, directory, told)
         form(identity, directory, told)
-        log = directory.open_log()
+        _, log = directory.open_log(directory.open_snapshots())
         assert isinstance(log, Log)
         check_log(log, told)
         term = told.vote[0] + 1

@@ -37,7 +37,8 @@ class Stage:
 
     def __init__(self) -> None:
         self.sessions = Sessions()
-        self.delivery = Delivery(self.sessions)
+        self.executor: Any = self  # whose sessions are these
+        self.delivery = Delivery(self)
         self.routes = 0
 
     def session(self, session_id: int = 1) -> ServerSession:

@@ -68,7 +68,7 @@ class Room:
         )
         self.session = ServerSession(3, b"n" * 16, b"s" * 16, 5000)
         self.clockwork.sessions.add(self.session)
-        self.reads = Reads(self.executor, max_waiting)
+        self.reads = Reads(self, max_waiting)
         self.wire = Wire()
         self.reach(10)
 

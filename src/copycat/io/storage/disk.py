@@ -18,6 +18,11 @@ from typing import Protocol
 from copycat.errors import DirectoryInUseError
 
 
+def is_full(error: BaseException) -> bool:
+    """Whether a disk refused for want of room, which passes, rather than because it is broken."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
 class File(Protocol):
     """An open file, read and written at given offsets. `read` returns fewer bytes only at the end of the file."""
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from copycat.errors import ConfigurationError, StorageError
 from copycat.io.storage.base import ORIGIN, LogBase
-from copycat.io.storage.disk import Disk, LockHandle, OsDisk
+from copycat.io.storage.disk import Disk, LockHandle, OsDisk, is_full
 from copycat.io.storage.log import CACHE_BYTES, SEGMENT_BYTES, Log
 from copycat.io.storage.memory import MemoryLog
 from copycat.io.storage.memory_disk import MemoryDisk
@@ -35,15 +35,31 @@ class Storage(Buildable):
     """How a member stores its log and metadata. Immutable; opens nothing until asked to.
 
     `directory` is made if missing. Sizes are in bytes. Raises: ConfigurationError on a value out of range.
+
+    snapshot_log_size: a snapshot is taken whenever the log has grown by this since the last one, and the log before the
+        last but one goes. Smaller: less disk and a faster start; larger: less work.
+    snapshot_interval: and at least so often, in seconds, if anything was applied since; None: never by time.
     """
 
-    __slots__ = ("_held", "cache_size", "directory", "disk", "level", "max_entry_size", "max_segment_size")
+    __slots__ = (
+        "_held",
+        "cache_size",
+        "directory",
+        "disk",
+        "level",
+        "max_entry_size",
+        "max_segment_size",
+        "snapshot_interval",
+        "snapshot_log_size",
+    )
 
     directory: str
     level: StorageLevel
     max_segment_size: int
     max_entry_size: int
     cache_size: int
+    snapshot_log_size: int
+    snapshot_interval: float | None
     disk: Disk
 
     def __init__(
@@ -54,6 +70,8 @@ class Storage(Buildable):
         max_segment_size: int = SEGMENT_BYTES,
         max_entry_size: int = MEBIBYTE,
         cache_size: int = CACHE_BYTES,
+        snapshot_log_size: int = SEGMENT_BYTES,
+        snapshot_interval: float | None = 3600.0,
         disk: Disk | None = None,
     ) -> None:
         if not isinstance(level, StorageLevel):
@@ -61,6 +79,11 @@ class Storage(Buildable):
         _require_range("max_segment_size", max_segment_size, MEBIBYTE, GIBIBYTE)
         _require_range("max_entry_size", max_entry_size, KIBIBYTE, 32 * MEBIBYTE)
         _require_range("cache_size", cache_size, MEBIBYTE, 64 * GIBIBYTE)
+        _require_range("snapshot_log_size", snapshot_log_size, KIBIBYTE, 64 * GIBIBYTE)
+        if snapshot_interval is not None and not 1 <= snapshot_interval <= 366 * 86400:
+            raise ConfigurationError(
+                f"snapshot_interval is {snapshot_interval!r}; it must be 1 second to 366 days, in seconds, or None"
+            )
         if max_entry_size > max_segment_size:
             raise ConfigurationError(
                 f"max_entry_size is {max_entry_size}; it must not exceed max_segment_size, {max_segment_size}"
@@ -73,6 +96,8 @@ class Storage(Buildable):
             "max_segment_size": max_segment_size,
             "max_entry_size": max_entry_size,
             "cache_size": cache_size,
+            "snapshot_log_size": snapshot_log_size,
+            "snapshot_interval": snapshot_interval,
             "disk": OsDisk() if disk is None else disk,
             "_held": [],
         }
@@ -177,7 +202,7 @@ def explain(directory: str, error: OSError) -> StorageError:
         advice = f"user {os.geteuid()} may not write there: change its owner or choose another directory"
     elif error.errno == errno.EROFS:
         advice = "the file system is mounted read-only: choose another directory"
-    elif error.errno in (errno.ENOSPC, errno.EDQUOT):
+    elif is_full(error):
         advice = "the disk is full: free some space and start again"
     else:
         advice = "check the disk and the system's log before starting again"

@@ -103,6 +103,7 @@ class InstallSnapshot:
     """Go on from this snapshot, which was received: its state in the place of the own, and the log begins behind it."""
 
     snapshot: SnapshotId
+    state: object  # as it came with `SnapshotReceived`
 
 
 @dataclass(slots=True)

@@ -72,7 +72,15 @@ class ChunkStored:
 
 @dataclass(slots=True)
 class SnapshotReceived:
-    """A leader's snapshot is whole, sound and durable, and this member could go on from it."""
+    """A leader's snapshot is whole, sound and durable. `state`, opaque here, is what this member could go on from."""
+
+    snapshot: SnapshotId
+    state: object = None
+
+
+@dataclass(slots=True)
+class SnapshotLost:
+    """This member's own snapshot cannot be sent: its file is gone or has rotted."""
 
     snapshot: SnapshotId
 
@@ -117,6 +125,7 @@ Event = (
     | SnapshotTaken
     | ChunkStored
     | SnapshotReceived
+    | SnapshotLost
     | SnapshotSpoiled
     | ReadRequested
     | Unreachable

@@ -21,7 +21,7 @@ from copycat.raft.core.transfer import Reception, Transfer
 from copycat.raft.protocol.messages import Install, InstallResponse
 
 if TYPE_CHECKING:
-    from copycat.raft.core.events import ChunkStored, SnapshotReceived, SnapshotSpoiled, SnapshotTaken
+    from copycat.raft.core.events import ChunkStored, SnapshotLost, SnapshotReceived, SnapshotSpoiled, SnapshotTaken
     from copycat.raft.core.follower import Follower
     from copycat.raft.core.leader import Leader
     from copycat.raft.core.progress import Progress
@@ -90,6 +90,13 @@ def on_install_response(raft: Raft, role: Leader, member: str, response: Install
         return
     transfer.offset = response.offset
     _send(raft, member, transfer)
+
+
+def on_snapshot_lost(role: Leader, event: SnapshotLost) -> None:
+    """Whoever was being sent it is sent the newest there is then, once it has refused an append again."""
+    for progress in role.members.values():
+        if progress.transfer is not None and progress.transfer.snapshot == event.snapshot:
+            progress.transfer = None
 
 
 def _send(raft: Raft, member: str, transfer: Transfer, *, question: bool = False) -> None:
@@ -173,7 +180,7 @@ def on_snapshot_received(raft: Raft, role: Follower, event: SnapshotReceived) ->
             role.verified_index = max(role.verified_index, snapshot.index)
             raft.commit(snapshot.index)
         else:
-            raft.go_on_from(snapshot)
+            raft.go_on_from(snapshot, event.state)
             role.verified_index, role.told_match = snapshot.index, 0
     if raft.leader is not None and reception.term == raft.term:
         _answer(raft, raft.leader, snapshot.index, reception.serial, snapshot.size)

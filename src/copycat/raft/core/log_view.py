@@ -110,5 +110,9 @@ class LogView:
             block += 1
         return self._end(block - 1), size
 
+    def size_after(self, index: int) -> int:
+        """The bytes of the blocks that begin after `index`."""
+        return sum(self._sizes[bisect_right(self._firsts, index) :])
+
     def _end(self, block: int) -> int:
         return self._firsts[block + 1] - 1 if block + 1 < len(self._firsts) else self.last_index

@@ -43,6 +43,7 @@ from copycat.raft.core.events import (
     Reachable,
     ReadRequested,
     Received,
+    SnapshotLost,
     SnapshotReceived,
     SnapshotSpoiled,
     SnapshotTaken,
@@ -333,14 +334,14 @@ class Raft:
         self.durable_index = min(self.durable_index, index)
         self.effects.append(Truncate(index))
 
-    def go_on_from(self, snapshot: SnapshotId) -> None:
+    def go_on_from(self, snapshot: SnapshotId, state: object) -> None:
         """A leader's snapshot takes the place of log and state: both lack what it covers."""
         check(snapshot.index > self.commit_index, "a snapshot takes nothing back", snapshot.index, self.commit_index)
         self.log.reset(snapshot.index, snapshot.term, snapshot.chain)
         self.commit_index = self.applied_index = self.durable_index = snapshot.index
         self.flush_since = None
         self.log_time = max(self.log_time, snapshot.time)
-        self.effects.append(InstallSnapshot(snapshot))
+        self.effects.append(InstallSnapshot(snapshot, state))
 
     def commit(self, index: int) -> None:
         """Everything up to `index` is committed."""
@@ -400,6 +401,11 @@ def on_snapshot_received(raft: Raft, event: SnapshotReceived) -> None:
         install.on_snapshot_received(raft, raft.role, event)
 
 
+def on_snapshot_lost(raft: Raft, event: SnapshotLost) -> None:
+    if type(raft.role) is leader.Leader:
+        install.on_snapshot_lost(raft.role, event)
+
+
 def on_snapshot_spoiled(raft: Raft, event: SnapshotSpoiled) -> None:
     if isinstance(raft.role, follower.Follower):
         install.on_snapshot_spoiled(raft, raft.role, event)
@@ -445,6 +451,7 @@ ON_EVENT: dict[type, Callable[..., None]] = {
     SnapshotTaken: on_snapshot_taken,
     ChunkStored: on_chunk_stored,
     SnapshotReceived: on_snapshot_received,
+    SnapshotLost: on_snapshot_lost,
     SnapshotSpoiled: on_snapshot_spoiled,
     CommitAwaited: on_commit_awaited,
     Proposed: on_proposed,

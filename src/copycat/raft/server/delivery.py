@@ -10,9 +10,9 @@ Source: protocol §6.
 
 from dataclasses import dataclass
 
-from copycat.raft.machine.sessions import Sessions
 from copycat.raft.protocol.wire import encode_events
 from copycat.raft.server.origins import ClientConnection
+from copycat.raft.server.reads import HasState
 
 FRAME_BYTES_MAX = 256 << 10
 """A frame holds about this much of events, so that a reply need not wait long behind them."""
@@ -29,8 +29,8 @@ class Cursor:
 class Delivery:
     """One server's part in delivering events."""
 
-    def __init__(self, sessions: Sessions) -> None:
-        self._sessions = sessions
+    def __init__(self, state: HasState) -> None:
+        self._state = state
         self._cursors: dict[int, Cursor] = {}  # by session
 
     def bind(self, session_id: int, client: ClientConnection) -> None:
@@ -70,13 +70,21 @@ class Delivery:
         if cursor is not None:
             del cursor.client.delivered[session_id]
 
+    def state_replaced(self) -> None:
+        """A leader's snapshot has brought what was published meanwhile, and ended some sessions."""
+        for session_id in list(self._cursors):
+            if self._state.executor.sessions.get(session_id) is None:
+                self.ended(session_id)
+            else:
+                self._send(session_id)
+
     def disconnected(self, client: ClientConnection) -> None:
         """The connection is gone, and the cursors with it."""
         for session_id in list(client.delivered):
             self.ended(session_id)
 
     def _send(self, session_id: int) -> None:
-        session, cursor = self._sessions.get(session_id), self._cursors[session_id]
+        session, cursor = self._state.executor.sessions.get(session_id), self._cursors[session_id]
         if session is None or session.events is None:
             return
         events, connection = session.events, cursor.client.connection

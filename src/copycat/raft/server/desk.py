@@ -73,8 +73,8 @@ class Desk:
         self._held_bytes = 0
         self._turned_away: list[Origin] = []  # whose frames found no room there
         self.intake: Intake | None = None  # while this server leads and is ready
-        self.reads = Reads(driver.executor, limits.max_waiting_queries)
-        self.delivery = Delivery(driver.executor.sessions)
+        self.reads = Reads(driver, limits.max_waiting_queries)
+        self.delivery = Delivery(driver)
         self.on_notice: Callable[[], object] = _silence  # called when who leads may have changed
 
     # -- connections -------------------------------------------------------------------------------------------------
@@ -251,6 +251,11 @@ class Desk:
             if idle:
                 propose_types(intake, executor.machines, self._identity.common_types())
                 propose_tick(intake, executor.clockwork.timers, log_time_now)
+
+    def state_replaced(self) -> None:
+        """A follower went on from its leader's snapshot: what its clients wait for may be there."""
+        self.delivery.state_replaced()
+        self._driver.executor.take_published()
 
     def confirmed(self, session_id: int, origin: Origin) -> None:
         """The session lives on this connection: if it is one of ours, its events go down it."""

@@ -13,6 +13,8 @@ from copycat.errors import CorruptionError, ForeignDirectoryError, InvariantErro
 from copycat.io.storage.log import Log
 from copycat.io.storage.memory import MemoryLog
 from copycat.io.storage.metadata import Metadata, MetadataKeeper
+from copycat.io.storage.snapshot_file import SnapshotFile
+from copycat.io.storage.snapshots import Snapshots
 from copycat.io.storage.storage import Storage, explain
 from copycat.raft.core.config import RaftConfig
 from copycat.raft.core.log_view import LogView
@@ -20,6 +22,7 @@ from copycat.raft.core.raft import Raft
 from copycat.raft.protocol.entries import BlockKind
 from copycat.raft.protocol.members import Member
 from copycat.raft.server.identity import Identity
+from copycat.raft.server.snapshot_taker import id_of
 
 _log = logging.getLogger(__name__)
 
@@ -111,10 +114,36 @@ class Directory:
             raise InvariantError("a directory is open before it is written to")
         self._metadata = keeper.save(msgspec.structs.replace(metadata, **changes))
 
-    def open_log(self) -> Log | MemoryLog:
-        """Recover the log of a formed member. Raises: CorruptionError and the other StorageErrors."""
+    def open_snapshots(self) -> Snapshots:
+        """Find the snapshots of a formed member. Raises: StorageError and its kinds."""
+        return self._storage.open_snapshots(cluster_id=self._known().cluster_id)
+
+    def open_log(self, snapshots: Snapshots) -> tuple[SnapshotFile | None, Log | MemoryLog]:
+        """The newest sound snapshot, if there is one, and the log, recovered, that goes on from it.
+
+        Raises: CorruptionError and the other StorageErrors.
+        """
+        try:
+            newest = snapshots.newest()
+        except CorruptionError as error:
+            try:
+                log = self._recover_log(None)
+            except CorruptionError:
+                raise error from None
+            if log.first_index > 1 or log.is_faulty:
+                log.close()
+                raise
+            _log.warning("no snapshot is sound, but the log is whole and is used alone: %s", error)
+            return None, log
+        except OSError as error:
+            raise explain(self._storage.directory, error) from error
+        return newest, self._recover_log(newest)
+
+    def _recover_log(self, newest: SnapshotFile | None) -> Log | MemoryLog:
         metadata = self._known()
-        log = self._storage.open_log(cluster_id=metadata.cluster_id)
+        log = self._storage.open_log(
+            cluster_id=metadata.cluster_id, base=newest.header.base if newest is not None else None
+        )
         if log.is_faulty and len(metadata.incarnations) == 1:
             raise CorruptionError(
                 f"{self._storage.directory}: block {log.faulty_from} was durable and is damaged, and a cluster of one "
@@ -122,16 +151,23 @@ class Directory:
             )
         return log
 
-    def restore(self, log: Log | MemoryLog, config: RaftConfig, chance: Callable[[], float], now_ms: int) -> Raft:
+    def restore(
+        self,
+        newest: SnapshotFile | None,
+        log: Log | MemoryLog,
+        config: RaftConfig,
+        chance: Callable[[], float],
+        now_ms: int,
+    ) -> Raft:
         """The core as it was when the member stopped. Raises: ForeignDirectoryError when it was removed."""
         metadata = self._known()
-        view = LogView()
+        view = LogView(log.base.index, log.base.term, log.base.chain)
         initialized = 0
         for first, count, term, kind, size, chain, _time in log.blocks_info():
             view.append(first, count, term, chain, size)
             if kind == BlockKind.INITIALIZE:
                 initialized = first
-        configuration = self._configuration(log, initialized, metadata)
+        configuration = self._configuration(newest, log, initialized, metadata)
         return Raft(
             member_id=self._member.id,
             voters=[Member.parse(text).id for text in configuration.members],
@@ -140,17 +176,22 @@ class Directory:
             log=view,
             term=max(metadata.term, view.last_term),
             vote=metadata.vote if metadata.term >= view.last_term else "",
-            log_time=log.last_time,
+            log_time=max(log.last_time, newest.header.time if newest is not None else 0),
             random=chance,
             now_ms=now_ms,
+            snapshot=id_of(newest) if newest is not None else None,
             voting=not log.is_faulty,
         )
 
-    def _configuration(self, log: Log | MemoryLog, initialized: int, metadata: Metadata) -> Configuration:
-        """The log's own configuration wins over arguments; the one of forming where the log has none yet."""
+    def _configuration(
+        self, newest: SnapshotFile | None, log: Log | MemoryLog, initialized: int, metadata: Metadata
+    ) -> Configuration:
+        """The log's own wins over arguments, then the snapshot's; the one of forming where neither has one yet."""
         if initialized:
             (block,) = log.read(initialized, initialized, 1)
             found = msgspec.msgpack.decode(block.body, type=Configuration)
+        elif newest is not None:
+            found = msgspec.msgpack.decode(newest.header.configuration, type=Configuration)
         else:
             found = Configuration(cluster_id=metadata.cluster_id, members=metadata.members)
         if self._member.id not in [Member.parse(text).id for text in found.members]:

@@ -14,13 +14,16 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from copycat.errors import check
+from copycat.io.storage.base import LogBase
 from copycat.io.storage.log import Log
 from copycat.io.storage.memory import MemoryLog
 from copycat.io.storage.record import Block
 from copycat.raft.core.effects import (
     ClearFault,
     Committed,
+    Discard,
     Effect,
+    InstallSnapshot,
     Persist,
     ProposalRefused,
     ReadReady,
@@ -28,7 +31,9 @@ from copycat.raft.core.effects import (
     Replicate,
     RoleChanged,
     Send,
+    SendSnapshot,
     Store,
+    StoreChunk,
     StoreReceived,
     Truncate,
 )
@@ -40,6 +45,7 @@ from copycat.raft.protocol.wire import encode_append, encode_message
 from copycat.raft.server.disk_worker import DiskWorker
 from copycat.raft.server.flusher import Flusher
 from copycat.raft.server.peers import Peers
+from copycat.raft.server.snapshots import ServerSnapshots
 from copycat.util.clock import Clock
 
 if TYPE_CHECKING:
@@ -82,6 +88,7 @@ class Driver:
         self.log = log
         self.executor = executor
         self.desk: Desk  # set once, before `start`
+        self.snapshots: ServerSnapshots  # likewise
         self._peers = peers
         self._clock = clock
         self._save_vote = save_vote
@@ -102,7 +109,9 @@ class Driver:
 
     def start(self) -> None:
         """Take the first turn soon."""
-        check(hasattr(self, "desk"), "a driver has a desk before it starts")
+        check(
+            hasattr(self, "desk") and hasattr(self, "snapshots"), "a driver has a desk and snapshots before it starts"
+        )
         self._is_running = True
         self.wake()
 
@@ -111,6 +120,7 @@ class Driver:
         self._is_running = False
         if self._timer is not None:
             self._timer.cancel()
+        self.snapshots.close()
         await self.flusher.close()
 
     @property
@@ -162,10 +172,11 @@ class Driver:
         raft, desk, executor = self.raft, self.desk, self.executor
         events, self._inbox = self._inbox, []
         if executor.applied_index > raft.applied_index:
-            events.append(Applied(executor.applied_index))
+            events.insert(0, Applied(executor.applied_index))  # before a snapshot may take the place of what is applied
         if desk.intake is not None:
             self._add_wishes(desk.intake, events)
-        for effect in raft.step(self.now_ms(), events):
+        now = self.now_ms()
+        for effect in raft.step(now, events):
             PERFORM[type(effect)](self, effect)
         self._peers.flush()  # what is to be replicated leaves before this disk is waited for
         intake = desk.intake
@@ -183,6 +194,8 @@ class Driver:
             if not beside:
                 self.flusher.kick(alone=alone)
         desk.reads.release()
+        if self.snapshots.taker.is_due(now):
+            self.snapshots.taker.take(self.executor, raft, now)
 
     def _begin_to_lead(self) -> None:
         """The core leads: so does the desk, once the first entry of this term is applied."""
@@ -279,6 +292,7 @@ class Driver:
         self.log.append(block)
         self._recent.append(block)
         self._recent_bytes += block.size
+        self.snapshots.taker.log_bytes += block.size
         while self._recent_bytes > RECENT_BYTES_MAX:
             self._recent_bytes -= self._recent.popleft().size
 
@@ -329,6 +343,27 @@ class Driver:
             self._frame = (key, records)
         return self._frame[1]
 
+    def _send_snapshot(self, effect: SendSnapshot) -> None:
+        self.snapshots.sender.send(effect)
+
+    def _store_chunk(self, effect: StoreChunk) -> None:
+        self.snapshots.receiver.store(effect)
+
+    def _install(self, effect: InstallSnapshot) -> None:
+        """A leader's snapshot takes the place of log and state. Between two blocks, so nothing is half done."""
+        state, snapshot = effect.state, effect.snapshot
+        check(isinstance(state, Executor), "a snapshot that was received comes with its state", snapshot.index)
+        self.executor = state  # type: ignore[assignment]  # checked
+        self.log.reset(LogBase(snapshot.index, snapshot.term, snapshot.chain, snapshot.time))
+        self._recent.clear()
+        self._recent_bytes = 0
+        self.snapshots.taker.received(snapshot.index)
+        self.desk.state_replaced()
+        _log.info("%s goes on from its leader's snapshot at index %d", self.raft.member_id, snapshot.index)
+
+    def _discard(self, effect: Discard) -> None:
+        self.flusher.discard_to(effect.index)
+
     def _committed(self, effect: Committed) -> None:
         self.log.protect(effect.index)
 
@@ -353,6 +388,7 @@ class Driver:
         )
         if effect.role != "leader":
             self.desk.stop_leading()
+            self.snapshots.sender.stop()
         self.desk.announce()
 
 
@@ -364,6 +400,10 @@ PERFORM: dict[type[Effect], Callable[..., None]] = {
     Persist: Driver._persist,
     Send: Driver._send,
     Replicate: Driver._replicate,
+    SendSnapshot: Driver._send_snapshot,
+    StoreChunk: Driver._store_chunk,
+    InstallSnapshot: Driver._install,
+    Discard: Driver._discard,
     Committed: Driver._committed,
     ReadReady: Driver._read_ready,
     ReadRefused: Driver._read_refused,

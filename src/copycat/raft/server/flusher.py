@@ -79,6 +79,25 @@ class Flusher:
             self._clearing = False
             self._post(FaultCleared())
 
+    def discard_to(self, index: int) -> None:
+        """Let go of the log up to `index`; whole files go, beside the loop."""
+        self._log.discard_before(index + 1)
+        self._remove_discarded()
+
+    def _remove_discarded(self) -> None:
+        log = self._log
+        if not isinstance(log, Log) or (job := log.take_discard()) is None:
+            return
+
+        def done(error: BaseException | None) -> None:
+            if error is not None:
+                self._fail(error)
+            else:
+                log.discarded(job)
+                self._remove_discarded()
+
+        self._background.submit(job.run, done)
+
     async def close(self) -> None:
         """Let the disk finish, then close the log. What was appended and not flushed was promised to nobody."""
         self._disk.close()

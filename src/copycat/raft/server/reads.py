@@ -9,6 +9,7 @@ Source: protocol §3.4 to §3.7; Raft dissertation §6.4.
 
 from collections import deque
 from dataclasses import dataclass
+from typing import Protocol
 
 from copycat.errors import ProtocolError
 from copycat.raft.machine.executor import Executor
@@ -46,11 +47,17 @@ class WaitingQuery:
 LEVELS = frozenset(int(level) for level in ConsistencyLevel)
 
 
+class HasState(Protocol):
+    """Whose state it is; a leader's snapshot may take its place."""
+
+    executor: Executor
+
+
 class Reads:
     """The queries a server has taken on. The caller decides which; `forget` drops them when it no longer may."""
 
-    def __init__(self, executor: Executor, max_waiting: int) -> None:
-        self._executor = executor
+    def __init__(self, state: HasState, max_waiting: int) -> None:
+        self._state = state
         self._max_waiting = max_waiting
         self._arrived: list[WaitingQuery] = []
         self._confirmed: deque[tuple[int, list[WaitingQuery]]] = deque()  # (index to apply first, queries)
@@ -78,7 +85,7 @@ class Reads:
 
     def release(self) -> None:
         """Answer whatever the state has reached."""
-        applied = self._executor.applied_index
+        applied = self._state.executor.applied_index
         while self._confirmed and self._confirmed[0][0] <= applied:
             for query in self._confirmed.popleft()[1]:
                 self._answer(query)
@@ -102,7 +109,7 @@ class Reads:
         return True
 
     def _answer(self, query: WaitingQuery) -> None:
-        executor = self._executor
+        executor = self._state.executor
         session = executor.sessions.get(query.session)
         if session is None and query.session:
             self._unanswered -= 1

@@ -15,7 +15,7 @@ from copycat.errors import (
     StorageError,
 )
 from copycat.io.serializer import Serializer
-from copycat.io.storage.storage import Storage, StorageLevel
+from copycat.io.storage.storage import Storage, StorageLevel, explain
 from copycat.io.transport.tcp import TcpTransport
 from copycat.io.transport.transport import Connection, Server, Transport
 from copycat.raft.core.config import RaftConfig
@@ -24,6 +24,8 @@ from copycat.raft.machine.codec import ValueCodec
 from copycat.raft.machine.executor import Executor, Machines
 from copycat.raft.machine.host import Clockwork
 from copycat.raft.machine.single import SingleMachine
+from copycat.raft.machine.snapshot import restore
+from copycat.raft.protocol.chunks import decode_chunks
 from copycat.raft.protocol.handshake import decode_hello, encode_hello
 from copycat.raft.protocol.members import Member, parse_members
 from copycat.raft.protocol.state_machine import StateMachine
@@ -37,6 +39,7 @@ from copycat.raft.server.identity import Identity
 from copycat.raft.server.inbound import Inbound
 from copycat.raft.server.limits import ServerLimits
 from copycat.raft.server.peers import Peers
+from copycat.raft.server.snapshots import ServerSnapshots
 from copycat.raft.server.status import Status, describe
 from copycat.util.address import Address
 from copycat.util.builder import Buildable
@@ -174,18 +177,15 @@ class RaftServer(Buildable):
         if directory is None or peers is None:
             raise InvariantError("a driver needs its directory and its peers")
         loop = asyncio.get_running_loop()
-        log = directory.open_log()
-        clockwork = Clockwork()
-        executor = Executor(
-            clockwork=clockwork,
-            machines=self._make_machines(clockwork, self.serializer),
-            decode_operations=decode_operations,
-            encode_results=encode_results,
-            encode_event=encode_msgpack,
-        )
+        snapshots = directory.open_snapshots()
+        newest, log = directory.open_log(snapshots)
+        executor = self._make_executor()
+        if newest is not None:
+            restore(executor, decode_chunks(newest.chunks()))
         # An election timeout is drawn with every append, for which the system's source is too slow.
         timeouts = random.Random(self._random.getrandbits(64))
-        raft = directory.restore(log, self.config, timeouts.random, self._clock.boottime_ms())
+        now_ms = self._clock.boottime_ms()
+        raft = directory.restore(newest, log, self.config, timeouts.random, now_ms)
         name = self.member.id
         driver = Driver(
             raft=raft,
@@ -207,9 +207,32 @@ class RaftServer(Buildable):
         )
         desk.on_notice = self._changed.set
         driver.desk = desk
+        worker = self._make_worker(f"copycat-{name}-snapshots", loop)
+        driver.snapshots = ServerSnapshots(
+            snapshots=snapshots,
+            storage=self.storage,
+            worker=worker,
+            peers=peers,
+            make_executor=self._make_executor,
+            log_bytes=raft.log.size_after(executor.applied_index),
+            now_ms=now_ms,
+            post=driver.post,
+            fail=driver.fail,
+        )
         self.driver, self.desk = driver, desk
         self._inbound.admit_early_callers(desk)
         driver.start()
+
+    def _make_executor(self) -> Executor:
+        """A state to begin with, or to read a snapshot into."""
+        clockwork = Clockwork()
+        return Executor(
+            clockwork=clockwork,
+            machines=self._make_machines(clockwork, self.serializer),
+            decode_operations=decode_operations,
+            encode_results=encode_results,
+            encode_event=encode_msgpack,
+        )
 
     async def close(self) -> None:
         """Stop. Membership and data are kept, so the same member may be started again. Harmless when repeated."""
@@ -284,6 +307,30 @@ class RaftServer(Buildable):
         if not self._tasks.is_closed:
             self._tasks.start(self._hang_up(), name="hang-up")  # clients and members turn to others at once
         self._on_fatal(error)
+
+    async def take_snapshot(self) -> int:
+        """Take a snapshot of this member's state now, and wait until it is durable; gives the last index it covers.
+
+        Nothing is taken when the newest one already covers all that is applied. Members take snapshots by themselves,
+        see `Storage`; this is for a moment of one's own choice, such as before a planned restart.
+
+        Raises: SnapshotError, naming the resource whose state cannot be encoded; StorageError when there is no room;
+        ClosedError when the server is not open, or closes meanwhile; NoLeaderError while its cluster has not formed.
+        """
+        self._check_lives()
+        driver = self.driver
+        if driver is None:
+            raise NoLeaderError(f"server {self.member.id} has no state yet: its cluster has not formed")
+        asked = driver.snapshots.taker.ask()
+        driver.wake()
+        try:
+            return await asked
+        except OSError as error:
+            raise explain(self.storage.directory, error) from error
+        except asyncio.CancelledError:
+            if driver.is_running:
+                raise
+            raise ClosedError(f"server {self.member.id} has closed") from None
 
     # -- what the links report ---------------------------------------------------------------------------------------
 

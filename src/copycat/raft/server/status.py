@@ -22,6 +22,8 @@ class Status:
     members: id to address. unreachable: id to the reason its last dial failed.
     commit_index, applied_index, last_index, durable_index: the log as far as it is committed, applied, written, and
         flushed here.
+    first_index, snapshot_index: where the log begins here, and the last index that this member's newest snapshot
+        covers, 0 without one. snapshot_problem: why the last one was not taken; None once one has been again.
     sessions, clients: open sessions of the cluster; clients connected to this server.
     flushes: how long the flushes of the log took since the start. protocol_errors: connections closed since then
         because they sent what is not Copycat's.
@@ -40,6 +42,9 @@ class Status:
     applied_index: int
     last_index: int
     durable_index: int
+    first_index: int
+    snapshot_index: int
+    snapshot_problem: str | None
     sessions: int
     clients: int
     flushes: Latencies
@@ -79,6 +84,9 @@ def describe(
         applied_index=driver.executor.applied_index if driver is not None else 0,
         last_index=raft.log.last_index if raft is not None else 0,
         durable_index=raft.durable_index if raft is not None else 0,
+        first_index=raft.log.base_index + 1 if raft is not None else 1,
+        snapshot_index=raft.snapshot.index if raft is not None and raft.snapshot is not None else 0,
+        snapshot_problem=driver.snapshots.taker.problem if driver is not None else None,
         sessions=len(driver.executor.sessions) if driver is not None else 0,
         clients=desk.client_count if desk is not None else 0,
         flushes=(driver.flusher.durations if driver is not None else Histogram()).snapshot(),
