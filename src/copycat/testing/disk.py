@@ -257,33 +257,3 @@ class FaultyLock:
 
     def close(self) -> None:
         self._locks.discard(self._path)
-
-
-SECTOR_BYTES = 512
-
-
-def damage(disk: FaultyDisk, directory: str, kind: str, place: float) -> str:
-    """Rot somewhere in a member's files; see `Node.rot`. Returns the path and where."""
-    names = disk.list(directory)
-    if kind == "metadata":
-        path = f"{directory}/{next(name for name in names if name.startswith('metadata'))}"
-        used = len(disk.contents(path))
-    else:
-        logs = [(len(disk.contents(f"{directory}/{name}").rstrip(b"\0")), name) for name in names if _is_log(name)]
-        size, name = max(logs, default=(0, ""))
-        path, used = f"{directory}/{name}", size // 2
-    if used < 2 * SECTOR_BYTES and kind != "metadata":
-        return "nothing: there is too little"
-    offset = int(place * (used - 1))
-    if kind in ("bit", "metadata"):
-        disk.flip_bit(path, offset, bit=offset % 8)
-    else:
-        at = offset // SECTOR_BYTES * SECTOR_BYTES
-        source = (used // SECTOR_BYTES - 1) * SECTOR_BYTES - at
-        data = disk.contents(path)[source : source + SECTOR_BYTES] if kind == "misdirected" else bytes(SECTOR_BYTES)
-        disk.overwrite(path, at, data)
-    return f"{path} at {offset}"
-
-
-def _is_log(name: str) -> bool:
-    return name.endswith(".log")

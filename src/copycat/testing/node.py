@@ -13,10 +13,11 @@ from copycat.raft.core.config import RaftConfig
 from copycat.raft.protocol.members import Member
 from copycat.raft.server.server import MakeMachines, RaftServer
 from copycat.testing.clock import SimulatedClock
-from copycat.testing.disk import FaultyDisk, damage
+from copycat.testing.disk import FaultyDisk
 from copycat.testing.invariants import Invariants
 from copycat.testing.loop import Host, VirtualLoop
 from copycat.testing.network import SimulatedNetwork
+from copycat.testing.rot import damage
 from copycat.testing.worker import SimulatedWorker
 from copycat.util.address import Address
 
@@ -188,8 +189,8 @@ class Node:
     def rot(self, kind: str, place: float) -> str:
         """Damage its disk, while nothing runs; returns what was damaged. place: from 0 to 1, where.
 
-        kind: "bit", one is flipped; "sector", one is lost; "misdirected", one was written over another; in the older
-        half of the log, for of the end it cannot be told whether it was ever durable; or "metadata", one of two copies.
+        kind: "bit", one is flipped; "sector", one is lost; "misdirected", one was written over another; all of them
+        where the log can tell that it was durable; or "metadata", one of two copies.
         """
         damaged = damage(self.disk, self.name, kind, place)
         self.is_damaged = self.is_damaged or kind != "metadata"
