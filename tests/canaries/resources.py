@@ -9,6 +9,6 @@ RESOURCES = (
         before="self._token = max(self._executor.index, self._token + 1)",
         after="self._token = claim.session.id",
         danger="a store that keeps the highest token lets an earlier holder write",
-        judges=("21",),
+        judges=("21", "22"),
     ),
 )

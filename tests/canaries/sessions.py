@@ -59,7 +59,28 @@ SESSIONS = (
             for future in ():
         """,
         danger="a program repeats what has happened",
-        judges=("10", "33"),
+        judges=("10", "16", "33"),
+    ),
+    Canary(
+        name="What was sent in a session that ended is sent again in the next",
+        module="copycat.raft.client.session",
+        before="""
+            ended.unsent += self._tokens
+            outcomes.append(ended)
+            self._start_anew()
+        """,
+        after="""
+            again = [batch for batch in self._in_flight if batch.results is None]
+            ended.unsent += self._tokens
+            ended.sent.clear()
+            outcomes.append(ended)
+            self._start_anew()
+            for batch in again:
+                self._operations += msgspec.msgpack.decode(batch.frame[HEADER_BATCH.size :], type=list[msgspec.Raw])
+                self._tokens += batch.tokens
+        """,
+        danger="a command takes effect twice, for a new session's commands are new ones",
+        judges=("15", "10", "13", "16"),
     ),
     Canary(
         name="A timer counts from the clock of its own member",

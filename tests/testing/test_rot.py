@@ -60,3 +60,8 @@ def test_what_is_damaged_further_on_is_not_believed() -> None:
     assert 4096 < damaged < sound
     assert proven_end(disk.contents(path)) == 0
     assert proven_end(b"") == 0
+
+
+@pytest.mark.parametrize("kind", ["bit", "sector", "misdirected", "metadata"])
+def test_a_disk_that_was_wiped_has_nothing_to_rot(kind: str) -> None:
+    assert damage(FaultyDisk(), DIRECTORY, kind, 0.5) == "nothing: there is too little"

@@ -7,6 +7,7 @@ import pytest
 from copycat.collections import DistributedMap
 from copycat.coordination import DistributedLock
 from copycat.errors import ConfigurationError, LockLostError
+from copycat.raft.core.config import RaftConfig
 from copycat.testing.cluster import SimulatedCluster, SimulationError, simulate
 from copycat.testing.faults import FAULTS
 from copycat.testing.nemesis import Nemesis
@@ -81,6 +82,36 @@ def test_a_paused_leader_is_replaced_and_follows_when_it_wakes() -> None:
         await cluster.level()
 
     simulate(scenario, seed=3)
+
+
+def test_a_leader_whose_peers_refuse_it_is_replaced_before_it_knows_and_answers_no_read_meanwhile() -> None:
+    async def scenario(cluster: SimulatedCluster) -> None:
+        old = await cluster.elected()
+        users = await (await cluster.client("near")).create("users", DistributedMap[str, int])
+        others = await (await cluster.client("far")).create("users", DistributedMap[str, int])
+        await users.put("ann", 1)
+        raft = cluster.nodes[old].server.driver.raft  # type: ignore[union-attr]  # it runs
+        mend = cluster.partition(
+            [old, "near"], [name for name in (*cluster.nodes, "far") if name not in (old, "near")], refusing=True
+        )
+        await cluster.until(lambda: cluster.leader() != old, 10, "another leader")
+        assert raft.is_leader  # as far as it knows
+        await others.put("ann", 2)
+        read = asyncio.ensure_future(users.get("ann"))
+        await asyncio.sleep(5)
+        assert not read.done()
+        mend()
+        assert await read == 2
+
+    simulate(scenario, config=RaftConfig(election_timeout_ms=2000, heartbeat_ms=200, lease_ms=500))
+
+
+def test_a_partition_that_refuses_does_so_both_ways() -> None:
+    async def scenario(cluster: SimulatedCluster) -> None:
+        cluster.partition(["a"], ["b"], one_way=True, refusing=True)
+
+    with pytest.raises(ConfigurationError, match="both ways"):
+        simulate(scenario)
 
 
 def test_a_holder_whose_machine_slept_does_not_take_the_lock_for_its_own_when_it_wakes() -> None:

@@ -253,3 +253,30 @@ def test_what_is_taken_bit_by_bit_makes_room_in_the_end() -> None:
             assert connection.writable
 
     assert len(on_wires(scenario).heard) == 300
+
+
+def test_a_network_that_refuses_ends_what_there_is_and_lets_nobody_dial_until_it_is_mended() -> None:
+    async def scenario(wires: Wires) -> None:
+        await wires.open()
+        mend = wires.network.refuse(["a"], ["b"])
+        await asyncio.sleep(1)
+        assert sorted(wires.ends) == ["a", "b"]
+        with pytest.raises(DialError) as refusal:
+            await wires.dial()
+        assert refusal.value.refused
+        mend()
+        mend()  # of no effect
+        wires.say(await wires.dial(), b"again")
+        await asyncio.sleep(1)
+
+    assert on_wires(scenario).heard == [b"again"]
+
+
+def test_a_network_that_refused_is_mended_with_all_else() -> None:
+    async def scenario(wires: Wires) -> None:
+        await wires.listen()
+        wires.network.refuse(["a"], ["b"])
+        wires.network.heal()
+        await wires.dial()
+
+    on_wires(scenario)

@@ -341,12 +341,18 @@ class SimulatedCluster:
             self.note("clock drifts", name, rate)
             clock.set_rate(rate)
 
-    def partition(self, *groups: Iterable[str], one_way: bool = False) -> Callable[[], None]:
+    def partition(self, *groups: Iterable[str], one_way: bool = False, refusing: bool = False) -> Callable[[], None]:
         """Cut these groups of hosts off from one another, from the first to the others only if `one_way`.
 
-        Returns what mends it; so does `heal`.
+        refusing: they hear of it at once, for their connections are reset, and others refused; else nobody does.
+        Returns what mends it; so does `heal`. Raises ConfigurationError: what refuses does so both ways.
         """
         sides = [list(group) for group in groups]
+        if refusing:
+            if one_way:
+                raise ConfigurationError("a partition that refuses does so both ways")
+            self.note("refusing partition", *map(tuple, sides))
+            return self.network.refuse(*sides)
         self.note("one-way partition" if one_way else "partition", *map(tuple, sides))
         return self.network.separate(*sides, one_way=one_way)
 

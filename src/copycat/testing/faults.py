@@ -202,6 +202,60 @@ def _partition(cluster: SimulatedCluster, side: tuple[str, ...], other: tuple[st
     return cluster.partition(side, other)
 
 
+def _draw_sides_of_a_leader(chance: Chance) -> Arguments | None:
+    """A member, the leader rather than another, with some clients, or all of them; and all the others."""
+    names = list(chance.cluster.nodes)
+    if len(names) < 3:
+        return None
+    alone = chance.cluster.leader() if chance.chooser.random() < 0.8 else chance.member()
+    share = chance.chooser.choice((0.5, 1.0))
+    clients = [name for name in chance.cluster.hosts if chance.chooser.random() < share]
+    return {
+        "side": (alone, *clients),
+        "other": tuple(name for name in (*names, *chance.cluster.hosts) if name != alone and name not in clients),
+    }
+
+
+def _partition_refusing(cluster: SimulatedCluster, side: tuple[str, ...], other: tuple[str, ...]) -> End:
+    return cluster.partition(side, other, refusing=True)
+
+
+def _draw_old_leader(chance: Chance) -> Arguments | None:
+    sides = _draw_sides_of_a_leader(chance)
+    if sides is None:
+        return None
+    election = chance.cluster.config.election_timeout_ms / 1000
+    return {
+        **sides,
+        "seconds": chance.seconds(1.5 * election, 3 * election),
+        "down": chance.seconds(election, 5 * election),
+        "anew": float(chance.chooser.random() < 0.5),
+    }
+
+
+def _return_old_leader(
+    cluster: SimulatedCluster, side: tuple[str, ...], other: tuple[str, ...], seconds: float, down: float, anew: float
+) -> None:
+    """A leader is cut off, with clients that write to it alone. It comes back at the very moment in which its successor
+    dies: what they wrote, and what was committed meanwhile, compete in the next election. seconds: until it is back;
+    down: until the other is; anew: 1 when it starts again as it comes back."""
+    loop, healings, mend = cluster.loop, cluster.healings, cluster.partition(side, other)
+
+    def come_back() -> None:
+        if cluster.healings != healings:
+            return
+        mend()
+        leader = cluster.leader()
+        if leader in other:
+            cluster.crash(leader)
+            loop.call_at_true(loop.now + down, _restart, cluster, leader)
+        if anew and cluster.nodes[side[0]].is_up:
+            cluster.crash(side[0])
+            _restart(cluster, side[0])
+
+    loop.call_at_true(loop.now + seconds, come_back)
+
+
 def _partition_one_way(cluster: SimulatedCluster, side: tuple[str, ...], other: tuple[str, ...]) -> End:
     return cluster.partition(side, other, one_way=True)
 
@@ -361,6 +415,10 @@ FAULTS: dict[str, Fault] = {
     ),
     "partition": Fault(draw=_draw_sides, begin=_partition, takes=("side", "other")),
     "one-way-partition": Fault(draw=_draw_sides, begin=_partition_one_way, takes=("side", "other")),
+    "refusing-partition": Fault(draw=_draw_sides_of_a_leader, begin=_partition_refusing, takes=("side", "other")),
+    "old-leader": Fault(
+        draw=_draw_old_leader, begin=_return_old_leader, takes=("side", "other", "seconds", "down", "anew"), lasts=False
+    ),
     "isolate": Fault(draw=_the_host_of_a_member, begin=_isolate, takes=("host",)),
     "bridge": Fault(draw=_draw_bridge, begin=_partition, takes=("side", "other")),
     "flap": Fault(draw=_draw_flap, begin=_flap, takes=("source", "target", "down", "up", "times"), lasts=False),

@@ -16,9 +16,12 @@ from copycat.raft.core.raft import Raft
 from copycat.raft.machine.executor import Block, Ended, Executor, Outcome, Registered
 from copycat.raft.protocol.entries import End
 from copycat.raft.protocol.messages import AppendResponse, VoteRequest, VoteResponse
+from copycat.raft.protocol.operations import ConsistencyLevel
 from copycat.raft.server.driver import Driver
+from copycat.raft.server.reads import WaitingQuery
 from copycat.testing.marks import Marks
 from copycat.testing.portrait import Picture, picture, picture_differences
+from copycat.testing.reading import ReadWatch
 
 
 @dataclass(slots=True)
@@ -75,6 +78,7 @@ class Invariants:
     def __init__(self, on_step: Callable[[str, Sequence[Effect]], object] = lambda *_: None) -> None:
         self.marks = Marks()
         self.cluster = ClusterWatch()
+        self.reads = ReadWatch()
         self.steps = 0
         self.blocks_compared = 0
         self.states_compared = 0
@@ -96,16 +100,19 @@ class Invariants:
         watch.term, watch.vote, watch.log_time = raft.term, raft.vote, raft.log_time
         word = self._words.setdefault(raft.member_id, Word())
         word.check(raft)
-        step, apply, marks = raft.step, driver.executor.apply, self.marks
+        step, apply, marks, reads = raft.step, driver.executor.apply, self.marks, self.reads
+        answer = driver.desk.reads.answer_when_reached
         marks.began(raft, getattr(driver.log, "torn_path", None))
 
         def watched_step(now_ms: int, events: Sequence[Event]) -> list[Effect]:
             was, term = raft.role, raft.term
             marks.stepping(raft, events)
+            reads.stepping(events)
             effects = step(now_ms, events)
             marks.stepped(raft, was, term, effects)
             watch.check(raft, effects)
             self.cluster.check(raft, effects)
+            reads.stepped(raft, effects)
             word.note(raft, effects)
             self.steps += 1
             self._on_step(raft.member_id, effects)
@@ -114,11 +121,22 @@ class Invariants:
         def watched_apply(block: Block) -> list[Outcome]:
             outcomes = apply(block)
             marks.applied(block, outcomes)
+            reads.applied(raft, driver.executor.applied_index)
             self._applied(raft.member_id, driver.executor, block, outcomes)
             return outcomes
 
+        def watched_answer(query: WaitingQuery) -> None:
+            try:
+                if query.consistency == ConsistencyLevel.LINEARIZABLE_LEASE:
+                    reads.at_once(raft, driver.executor.applied_index)
+            except InvariantError as error:  # here it would only cost the client its connection
+                driver.fail(error)
+            else:
+                answer(query)
+
         raft.step = watched_step  # type: ignore[method-assign]  # watched
         driver.executor.apply = watched_apply  # type: ignore[method-assign]  # watched
+        driver.desk.reads.answer_when_reached = watched_answer  # type: ignore[method-assign]  # watched
 
     def _applied(self, member: str, executor: Executor, block: Block, outcomes: Sequence[Outcome]) -> None:
         index = executor.applied_index

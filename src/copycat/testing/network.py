@@ -43,12 +43,13 @@ class LinkRule:
 
 @dataclass(slots=True)
 class Link:
-    """One direction between two hosts: its rule, whether it is blocked, and what waits for it to be mended."""
+    """One direction between two hosts: its rule, what hinders it, and what waits for it to be mended."""
 
     source: str
     target: str
     rule: LinkRule | None = None  # None: the network's
     blocks: int = 0
+    refusals: int = 0  # as often as something refuses whatever would connect
     free_at: float = 0.0  # when a slow link has carried what it was given
     held: list[tuple[int, "Wire", Callable[..., object], tuple[object, ...]]] = field(default_factory=list)
 
@@ -141,11 +142,40 @@ class SimulatedNetwork:
 
         return mend
 
+    def refuse(self, *groups: Iterable[str]) -> Callable[[], None]:
+        """Reset every connection between groups of hosts, and refuse others, as a firewall may that rejects: all of
+        these hosts go on, and hear at once that they cannot speak to one another.
+
+        Returns what mends it.
+        """
+        sides = [list(group) for group in groups]
+        cut = [
+            self.link(*pair)
+            for number, side in enumerate(sides)
+            for other in sides[number + 1 :]
+            for near in side
+            for far in other
+            for pair in ((near, far), (far, near))
+        ]
+        for link in cut:
+            link.refusals += 1
+        for wires in list(self._wires.values()):
+            for wire in list(wires):
+                if self.link(wire.host.name, wire.other.host.name).refusals:
+                    wire.break_off(ConnectionResetError("the network refused"))
+
+        def mend() -> None:
+            for link in cut:
+                link.refusals = max(0, link.refusals - 1)
+            cut.clear()
+
+        return mend
+
     def heal(self) -> None:
         """Mend every link, and let all of them carry as they do by default."""
         self.set_rule(replace(self.rule, stall=0.0, cut=0.0, bytes_per_second=None, latency=LinkRule().latency))
         for link in list(self._links.values()):
-            link.free_at = 0.0
+            link.free_at, link.refusals = 0.0, 0
             while link.blocks:
                 self.unblock(link.source, link.target)
 
@@ -183,6 +213,8 @@ class SimulatedNetwork:
             host, server = self._places.get(address), self.registry.find(address)
             if target in self._dark or self.link(source.name, target).blocks:
                 return  # no answer
+            if self.link(source.name, target).refusals:
+                host = server = None
             self._later(self.link(target, source.name), source, tell, host, server)
 
         def tell(host: Host | None, server: LocalServer | None) -> None:

@@ -11,6 +11,7 @@ from copycat.io.storage.record import BODY_BYTES_MAX, RecordError, verify_record
 from copycat.io.storage.segment import SEGMENT_HEADER_BYTES, decode_segment_header
 from copycat.testing.disk import FaultyDisk
 
+NOTHING = "nothing: there is too little"
 SECTOR_BYTES = 512
 HEADER_SHARE = 0.05  # of the places, at which a bit of the segment's header is hit
 HEADER_BITS_BYTES = 64  # of its header, in which every bit counts
@@ -18,9 +19,11 @@ HEADER_BITS_BYTES = 64  # of its header, in which every bit counts
 
 def damage(disk: FaultyDisk, directory: str, kind: str, place: float) -> str:
     """Rot somewhere in a member's files; see `Node.rot`. Returns the path and where."""
-    names = disk.list(directory)
+    names = disk.list(directory) if disk.exists(directory) else []
+    if not names:
+        return NOTHING  # since it was wiped
     if kind == "metadata":
-        path = f"{directory}/{next(name for name in names if not name.endswith('.log'))}"
+        path = f"{directory}/{next(name for name in names if name.startswith('metadata'))}"
         offset = int(place * (len(disk.contents(path)) - 1))
         disk.flip_bit(path, offset, bit=offset % 8)
         return f"{path} at {offset}"
@@ -30,7 +33,7 @@ def damage(disk: FaultyDisk, directory: str, kind: str, place: float) -> str:
     end, path = max(ends, default=(0, ""))
     sectors = (end - SEGMENT_HEADER_BYTES) // SECTOR_BYTES
     if sectors < 2:
-        return "nothing: there is too little"
+        return NOTHING
     if kind == "bit":
         if place < HEADER_SHARE:
             offset = int(place / HEADER_SHARE * HEADER_BITS_BYTES)

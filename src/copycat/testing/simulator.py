@@ -15,7 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from random import Random
 from typing import Any
 
@@ -32,6 +32,10 @@ SECONDS = 60.0
 LIVENESS_SECONDS = 60.0
 """Within this, once nothing hinders it, the cluster must be as good as new."""
 
+DUELS = ("refusing-partition", "old-leader")
+DUELS_SHARE = 0.25
+"""Of all seeds have these faults alone, by which two believe that they lead: among others they seldom come so far."""
+
 CHECK_SECONDS = 0.25
 """How often it is looked, while there are faults, whether something has gone wrong by now."""
 
@@ -45,8 +49,9 @@ COUNTERS = ("checked", "marks", "messages", "faults")
 class Settings:
     """What a seed draws. Times in seconds.
 
-    latency: of links, from and to. work: keys of `workload.WORKS`. pace: seconds for each call of a kind. faults:
-    keys of `faults.FAULTS`, one of which begins every `fault_pause` on average, and lasts `fault_length` at most.
+    append_bytes_max: of what one append carries. latency: of links, from and to. work: keys of `workload.WORKS`. pace:
+    seconds for each call of a kind. faults: keys of `faults.FAULTS`, one of which begins every `fault_pause` on
+    average, and lasts `fault_length` at most.
     """
 
     members: int = 3
@@ -54,6 +59,7 @@ class Settings:
     election_timeout_ms: int = 300
     heartbeat_ms: int = 60
     lease_ms: int = 210
+    append_bytes_max: int = 1 << 20
     latency: tuple[float, float] = (0.0005, 0.005)
     session_timeout: float = 2.0
     work: tuple[str, ...] = tuple(WORKS)
@@ -68,25 +74,47 @@ class Settings:
         election = chooser.choice((300, 500, 1000, 2000))
         beats = chooser.choice((3, 5, 8))  # of the leader, within it
         share = chooser.choice((0.15, 0.5))  # a few kinds of faults, each often; or many, mixed
-        return cls(
+        drawn = cls(
             members=chooser.choice((1, 2, 3, 3, 3, 3, 4, 5)),
             clients=chooser.randint(2, 4),
             election_timeout_ms=election,
             heartbeat_ms=election // beats,
-            lease_ms=round(election * chooser.choice((0.7, 0.9) if beats == 3 else (0.5, 0.7, 0.9))),
+            lease_ms=round(election * chooser.choice((0.7, 0.9) if beats == 3 else (0.5, 0.7))),
+            append_bytes_max=chooser.choice((1 << 20, 400)),  # all that a member lacks at once, or block by block
             latency=chooser.choice(((0.0001, 0.001), (0.0005, 0.005), (0.002, 0.03))),
-            session_timeout=chooser.choice((1.5, 4.0, 8.0)),
+            session_timeout=chooser.choice((1.0, 3.0, 5.0)),
             pace=chooser.choice((0.7, 1.4, 2.8)),
             fault_pause=chooser.choice((0.5, 1.5, 4.0)),
             fault_length=chooser.choice((1.0, 4.0, 10.0)),
             faults=tuple(name for name in FAULTS if chooser.random() < share),
             work=tuple(sorted(chooser.sample(list(WORKS), KINDS_OF_WORK))),
         )
+        return drawn if chooser.random() >= DUELS_SHARE else drawn._with_duels(chooser)
+
+    def _with_duels(self, chooser: Random) -> "Settings":
+        """These, changed so that two who believe that they lead are as likely as can be, and noticed."""
+        election = chooser.choice((1000, 2000))
+        return replace(
+            self,
+            members=chooser.choice((3, 3, 3, 5)),
+            clients=4,
+            election_timeout_ms=election,
+            heartbeat_ms=election // 5,
+            lease_ms=election // 2,  # as short as may be: after that another may lead
+            append_bytes_max=400,
+            fault_pause=4.0,
+            fault_length=4.0,
+            faults=DUELS,
+            work=("ledger", "map", "reads"),
+        )
 
     def config(self) -> RaftConfig:
         """The times of consensus. Raises ConfigurationError when they do not go together."""
         return RaftConfig(
-            election_timeout_ms=self.election_timeout_ms, heartbeat_ms=self.heartbeat_ms, lease_ms=self.lease_ms
+            election_timeout_ms=self.election_timeout_ms,
+            heartbeat_ms=self.heartbeat_ms,
+            lease_ms=self.lease_ms,
+            append_bytes_max=self.append_bytes_max,
         )
 
 

@@ -198,6 +198,14 @@ def test_a_durable_majority_may_commit(durable: int, matches: tuple[int, int]) -
     member.watch.check(member.raft, [])
 
 
+def test_an_entry_of_an_earlier_term_that_is_committed_by_itself_is_seen() -> None:
+    member = Member(blocks_of(1, 1), term=2)
+    member.lead()
+    member.raft.commit_index = 2
+    with pytest.raises(InvariantError, match="5: a leader counts who holds its own entries alone"):
+        member.watch.check(member.raft, [])
+
+
 # -- a whole cluster -------------------------------------------------------------------------------------------------
 
 
@@ -255,3 +263,19 @@ def test_a_leader_of_a_term_gone_by_need_not_hold_what_was_committed_since() -> 
     old.lead()
     watch.check(old.raft, [])
     assert watch.leaders == {2: "a", 3: "a"}
+
+
+def test_a_member_that_has_committed_more_is_compared_again() -> None:
+    watch = ClusterWatch()
+    member = follower()
+    watch.check(member.raft, [])
+    other = Member(blocks_of(1, 1, 1, 1), term=2)
+    other.raft.commit_index = 3
+    watch.check(other.raft, [])
+    member.raft.log = LogView()
+    for block in blocks_of(1, 1, 1, body=b"other"):
+        member.raft.log.append(block.first_index, block.count, block.term, block.chain, block.size)
+    watch.check(member.raft, [])  # nothing that is below can have changed, or its Watch has seen it
+    member.raft.commit_index = 3
+    with pytest.raises(InvariantError, match="6: two members committed different entries"):
+        watch.check(member.raft, [])

@@ -62,6 +62,9 @@ class Watch:
             check(progress.next_index > progress.match_index, "next must stay above match", member)
             check(progress.match_index <= raft.log.last_index, "7: match beyond the log", member)
             self.match[member] = progress.match_index
+        if raft.commit_index > self.commit_index:
+            term = raft.log.term_at(raft.commit_index)
+            check(term == raft.term, "5: a leader counts who holds its own entries alone", raft.commit_index, term)
         if raft.commit_index >= role.first_index and not any(p.refilling for p in role.members.values()):
             holders = 1 if raft.durable_index >= raft.commit_index else 0
             holders += sum(progress.match_index >= raft.commit_index for progress in role.members.values())

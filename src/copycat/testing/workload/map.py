@@ -8,7 +8,7 @@ from copycat.client import CopycatClient
 from copycat.collections import DistributedMap
 from copycat.testing.models import MapModel
 from copycat.testing.recorder import Caller
-from copycat.testing.workload.work import CALL_SECONDS, Work
+from copycat.testing.workload.work import CALL_SECONDS, EXACT, Work
 
 KEYS = 4
 BURSTS = (1, 1, 1, 2, 4)
@@ -41,7 +41,8 @@ class MapWork(Work):
             elif action == "remove":
                 await record("remove", partial(values.remove, key, timeout=CALL_SECONDS))
             else:
-                seen[key] = await record("get", partial(values.get, key, timeout=CALL_SECONDS))
+                get = partial(values.get, key, consistency=chooser.choice(EXACT), timeout=CALL_SECONDS)
+                seen[key] = await record("get", get)
 
         async def act(calls: int) -> None:
             await self.together(partial(self.counted, partial(call, caller)) for caller in callers[:calls])

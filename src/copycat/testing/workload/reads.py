@@ -6,8 +6,9 @@ what it has called before it sees, and what it has heard of too. And a lineariza
 told before it began, be it by another's look; so does one by lease: clocks drift here no more than leases allow for.
 """
 
+import asyncio
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate
@@ -24,6 +25,9 @@ LEVELS = {
     ConsistencyLevel.SERIALIZABLE: "13",
 }
 PATH = "reads"
+BURSTS = (1, 2, 4)
+LOOKS = 0.6  # of all calls
+LOOK_SECONDS = 5.0
 UNKNOWN = -1  # the position of what was not acknowledged
 
 
@@ -37,7 +41,7 @@ class Answer:
 
 
 class ReadsWork(Work):
-    """Everybody appends and looks, several times in a turn."""
+    """Everybody appends and looks, several times in a turn. Who waits for an append looks nevertheless."""
 
     def __init__(self, site: Site) -> None:
         super().__init__(site)
@@ -65,7 +69,7 @@ class ReadsWork(Work):
 
         async def look() -> None:
             level, before, told = chooser.choice(list(LEVELS)), len(mine), self.told
-            found = await ledger.look(consistency=level, timeout=CALL_SECONDS)
+            found = await ledger.look(consistency=level, timeout=LOOK_SECONDS)
             words = f"{name} was told of {found.count} entries at {found.index} by {level.name}"
             answers.append(Answer(found, before, words))
             if level is not ConsistencyLevel.SERIALIZABLE and _is_older(found, told):
@@ -76,12 +80,14 @@ class ReadsWork(Work):
                 self._violations.append(f"14: {words}, before it heard of {unheard}")
             learn(found)
 
-        async def act(calls: int) -> None:
+        async def act(call: Callable[[], Awaitable[object]], calls: int) -> None:
             await ledger.listen()
-            chosen = [append if chooser.random() < 0.4 else look for _ in range(calls)]
-            await self.together(partial(self.counted, call) for call in chosen)
+            await self.together([partial(self.counted, call)] * calls)
 
-        await self.repeat(chooser, act, bursts=(1, 2, 4))
+        await asyncio.gather(
+            self.repeat(chooser, partial(act, append), bursts=BURSTS, share=1 - LOOKS),
+            self.repeat(chooser, partial(act, look), bursts=BURSTS, share=LOOKS),
+        )
 
     async def conclude(self, client: CopycatClient) -> None:
         ledger: Ledger = await client.create(PATH, Ledger)

@@ -8,7 +8,7 @@ from copycat.atomic import DistributedAtomicValue
 from copycat.client import CopycatClient
 from copycat.errors import CopycatError, Outcome
 from copycat.testing.models import ValueModel
-from copycat.testing.workload.work import CALL_SECONDS, Site, Work
+from copycat.testing.workload.work import CALL_SECONDS, EXACT, Site, Work
 
 
 class ValueWork(Work):
@@ -34,7 +34,8 @@ class ValueWork(Work):
                 await caller.record("set", partial(value.set, new, timeout=CALL_SECONDS), value=new)
                 seen = new
             elif action == "get":
-                seen = await caller.record("get", partial(value.get, timeout=CALL_SECONDS))
+                get = partial(value.get, consistency=chooser.choice(EXACT), timeout=CALL_SECONDS)
+                seen = await caller.record("get", get)
             elif action == "count":
                 await count()
             elif await caller.record(

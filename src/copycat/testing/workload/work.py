@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from copycat.client import CopycatClient
 from copycat.errors import CopycatError, Outcome
+from copycat.resource import ConsistencyLevel
 from copycat.testing.clock import SimulatedClock
 from copycat.testing.cluster import SimulatedCluster
 from copycat.testing.linearizability import Conclusion, Model, check
@@ -17,6 +18,8 @@ from copycat.testing.recorder import Recorder
 R = TypeVar("R")
 
 CALL_SECONDS = 20.0
+EXACT = (ConsistencyLevel.LINEARIZABLE, ConsistencyLevel.LINEARIZABLE_LEASE)
+"""Reads of these levels have one moment, as long as clocks drift no more than leases allow for; here they never do."""
 RETRY_SECONDS = 0.5
 REST_SECONDS = 5.0  # nobody notices later than this that all is over
 
@@ -94,17 +97,25 @@ class Work:
                 await asyncio.sleep(RETRY_SECONDS)
 
     async def repeat(
-        self, chooser: Random, act: Callable[[int], Awaitable[object]], *, bursts: Sequence[int] = (1,)
+        self,
+        chooser: Random,
+        act: Callable[[int], Awaitable[object]],
+        *,
+        bursts: Sequence[int] = (1,),
+        share: float = 1.0,
     ) -> None:
         """Act again and again, whatever becomes of it; `act` is told how many calls to make in one turn, one of
-        `bursts`. As many are followed by as long a pause: in the end the pace alone says how much was done."""
+        `bursts`. As many are followed by as long a pause: in the end the pace alone says how much was done.
+
+        share: of all calls that are made here, where others make the rest.
+        """
         while not self.site.is_over:
             calls = chooser.choice(bursts)
             try:
                 await act(calls)
             except CopycatError:
                 pass  # what it means for the operation was recorded
-            await self._rest(chooser.expovariate(1 / (self.site.pace * calls)))
+            await self._rest(chooser.expovariate(share / (self.site.pace * calls)))
 
     async def _rest(self, seconds: float) -> None:
         """Do nothing for so long, or until all is over."""
