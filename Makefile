@@ -21,7 +21,7 @@ help:
 	@echo 'make lint        ruff: rules and format      make types      mypy, strict'
 	@echo 'make contracts   which room imports which    make pytest     tests alone (ARGS="-k map")'
 	@echo 'make coverage    tests with branch coverage  make fix        let ruff change files; generated pages'
-	@echo 'make bench       puts and gets, measured     make clean      remove .venv and caches'
+	@echo 'make bench       measures this machine       make clean      remove .venv and caches'
 	@echo 'make simulate    clusters under faults, in virtual time (SEED=7: that one again; ARGS="--seeds 2000")'
 	@echo 'make canaries    mistakes made on purpose: does the simulator find each? (ARGS="--only vote"; some minutes)'
 	@echo 'make chaos       real servers and clients, under faults from outside (ARGS="--seconds 60")'
@@ -79,8 +79,9 @@ fix: $(STAMP)
 	@$(BIN)/ruff check --fix $(PATHS); $(BIN)/ruff format $(PATHS)
 	@$(BIN)/python -m tests.paper.table
 
+# ARGS="--help" lists what can be measured; without ARGS puts and gets are, for some minutes.
 bench: $(STAMP)
-	@$(BIN)/copycat bench $(ARGS)
+	@$(BIN)/python -m benchmarks $(ARGS)
 
 # SEED=7 runs one seed again; without it ARGS says how many.
 simulate: $(STAMP)

@@ -5,8 +5,8 @@ from argparse import Namespace
 
 import pytest
 
-from copycat.cli.bench import cases_of, describe, mean, medians, per_operation
-from copycat.cli.bench_client import summary
+from copycat.cli.bench import cases_of, describe
+from copycat.cli.measuring import costs, mean, medians, per_operation, summary, together
 from tests.cli.support import copycat
 
 
@@ -45,7 +45,43 @@ def test_what_cannot_be_known_stays_unknown() -> None:
 def test_latencies_are_summed_up_in_milliseconds() -> None:
     found = summary([number / 1000 for number in range(200, 0, -1)])
 
-    assert found == {"count": 200, "median_ms": pytest.approx(101), "p99_ms": pytest.approx(199)}
+    assert found == {
+        "count": 200,
+        "median_ms": pytest.approx(101),
+        "p99_ms": pytest.approx(199),
+        "p999_ms": pytest.approx(200),
+    }
+
+
+def test_one_latency_is_every_percentile() -> None:
+    assert set(summary([0.5]).values()) == {1, 500}
+
+
+def test_clients_that_work_at_once_add_up_and_the_slowest_is_the_tail() -> None:
+    one = {"count": 100, "seconds": 2.0, "median_ms": 1.0, "p99_ms": 9.0, "p999_ms": 10.0, "cpu_seconds": 0.1}
+    other = {"count": 300, "seconds": 1.0, "median_ms": 2.0, "p99_ms": 3.0, "p999_ms": 20.0, "cpu_seconds": 0.3}
+
+    assert together([one, other]) == {
+        "per_second": 350,
+        "median_ms": 1.5,
+        "p99_ms": 9.0,
+        "p999_ms": 20.0,
+        "cpu_us_client": pytest.approx(1000),
+    }
+
+
+def test_costs_are_per_operation_of_leader_follower_and_all() -> None:
+    assert costs({"a": 3.0, "b": 1.0, "c": 2.0}, "a", 1_000_000) == {
+        "cpu_us_leader": pytest.approx(3.0),
+        "cpu_us_follower": pytest.approx(1.5),
+        "cpu_us_servers": pytest.approx(6.0),
+    }
+    assert costs({}, "a", 5) == dict.fromkeys(("cpu_us_leader", "cpu_us_follower", "cpu_us_servers"))
+    assert costs({"a": 1.0, "b": None}, "a", 1) == {
+        "cpu_us_leader": 1e6,
+        "cpu_us_follower": None,
+        "cpu_us_servers": None,
+    }
 
 
 def test_the_table_is_markdown() -> None:

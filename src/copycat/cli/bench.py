@@ -2,10 +2,6 @@
 
 import asyncio
 import json
-import os
-import platform
-import statistics
-import subprocess
 import sys
 import tempfile
 from argparse import ArgumentParser, Namespace
@@ -14,17 +10,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from copycat import __version__
-from copycat.cli.bench_client import GO, MAP, READY, Job
+from copycat.cli.bench_client import MAP, Job, spawn_client
 from copycat.cli.command import Command
-from copycat.cli.cpu import cpu_seconds
+from copycat.cli.measuring import machine, measure, medians
 from copycat.cli.settings import Setting, positive_integer, positive_number
 from copycat.cli.text import figure, markdown_table
 from copycat.client import CopycatClient
 from copycat.errors import CopycatError, NoLeaderError
 from copycat.raft.client.survey import ask_all, summary
 from copycat.raft.protocol.members import parse_members
-from copycat.testing.processes import LocalCluster, clean_environment
+from copycat.testing.processes import LocalCluster
 
 SETTINGS = (
     Setting(name="rounds", metavar="N", parse=positive_integer, default=3, help="medians are over so many rounds (3)"),
@@ -103,106 +98,17 @@ class Bench:
 
     async def _measure(self, case: Case) -> dict[str, Any]:
         leader = await self._leader()
-        clients = [await spawn(replace(case.job, client=number)) for number in range(case.clients)]
-        try:
-            await asyncio.gather(*(expect(client, READY) for client in clients))
-            before = {name: cpu_seconds(process_id) for name, process_id in self._servers.items()}
-            for client in clients:
-                tell(client, GO)
-            found = await asyncio.gather(*(answer(client) for client in clients))
-            after = {name: cpu_seconds(process_id) for name, process_id in self._servers.items()}
-        finally:
-            for client in clients:
-                if client.returncode is None:
-                    client.kill()
-                    await client.wait()
+        clients = [await spawn_client(replace(case.job, client=number)) for number in range(case.clients)]
+        figures = await measure(clients, self._servers, leader)
         if await self._leader() != leader:
             raise CopycatError(f"{case.name}: the leader changed meanwhile; run it again on a quieter machine")
-        count = sum(each["count"] for each in found)
-        used = {name: difference(before[name], after[name]) for name in self._servers}
-        followers = [seconds for name, seconds in used.items() if name != leader]
-        return {
-            "per_second": sum(each["count"] / each["seconds"] for each in found),
-            "median_ms": statistics.median(each["median_ms"] for each in found),
-            "p99_ms": max(each["p99_ms"] for each in found),
-            "cpu_us_leader": per_operation(used.get(leader), count),
-            "cpu_us_follower": per_operation(mean(followers), count),
-            "cpu_us_client": per_operation(sum(each["cpu_seconds"] for each in found), count),
-        }
+        return figures
 
     async def _leader(self) -> str:
         cluster = summary(await ask_all(self._members, timeout=3.0))
         if cluster["leader"] is None:
             raise NoLeaderError(f"there is no leader to measure: {cluster['why_no_leader']}")
         return str(cluster["leader"])
-
-
-# -- client processes --------------------------------------------------------------------------------------------------
-
-
-async def spawn(job: Job) -> asyncio.subprocess.Process:
-    """Start a client process; it says READY when it may be told GO, and answers with one line of JSON."""
-    return await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "copycat", "bench-client", json.dumps(job.as_dict())),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        env=clean_environment(),
-        start_new_session=True,
-    )
-
-
-def tell(client: asyncio.subprocess.Process, word: str) -> None:
-    """Send a word to a client."""
-    if client.stdin is not None:
-        client.stdin.write(f"{word}\n".encode())
-
-
-async def expect(client: asyncio.subprocess.Process, word: str) -> None:
-    """Wait for a word from a client. Raises CopycatError if it says something else, or ends."""
-    heard = await _line(client)
-    if heard != word:
-        raise CopycatError(f"a client process said {heard!r} instead of {word!r}; what went wrong is on stderr")
-
-
-async def answer(client: asyncio.subprocess.Process) -> dict[str, Any]:
-    """The result of a client, which then ends."""
-    heard = await _line(client)
-    await client.wait()
-    if not heard:
-        raise CopycatError("a client process ended without a result; what went wrong is on stderr")
-    return dict(json.loads(heard))
-
-
-async def _line(client: asyncio.subprocess.Process) -> str:
-    return (await client.stdout.readline()).decode().strip() if client.stdout is not None else ""
-
-
-# -- numbers -----------------------------------------------------------------------------------------------------------
-
-
-def medians(measured: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
-    """Each figure's median over the rounds; None where a round has none."""
-    figures = {}
-    for name in measured[0]:
-        values = [each[name] for each in measured]
-        figures[name] = None if None in values else round(statistics.median(values), 3)
-    return figures
-
-
-def difference(before: float | None, after: float | None) -> float | None:
-    """What was used between two readings, if both are known."""
-    return None if before is None or after is None else after - before
-
-
-def mean(values: Sequence[float | None]) -> float | None:
-    """The mean, if there are values and all are known."""
-    known = [value for value in values if value is not None]
-    return statistics.fmean(known) if known and len(known) == len(values) else None
-
-
-def per_operation(seconds: float | None, count: int) -> float | None:
-    """Microseconds for each of `count` operations."""
-    return None if seconds is None or not count else seconds * 1e6 / count
 
 
 # -- the command -------------------------------------------------------------------------------------------------------
@@ -247,16 +153,6 @@ def run(options: Namespace) -> int:
     else:
         print(describe(results))
     return 0
-
-
-def machine() -> dict[str, Any]:
-    """What was measured on."""
-    return {
-        "copycat": __version__,
-        "python": platform.python_version(),
-        "system": platform.platform(),
-        "cpus": os.cpu_count(),
-    }
 
 
 def describe(results: Sequence[Mapping[str, Any]]) -> str:

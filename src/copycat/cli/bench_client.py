@@ -1,32 +1,36 @@
-"""One client process of `copycat bench`: told what to do by its argument and when by its stdin."""
+"""One client process of `copycat bench` and of the programs in `benchmarks/`: puts, or gets, as its argument says."""
 
 import asyncio
 import json
 import random
-import sys
-import time
 from argparse import ArgumentParser, Namespace
 from asyncio import Future
-from collections.abc import Callable
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from copycat.cli.command import Command
+from copycat.cli.measuring import Figures, Load, Start, bear, spawn
 from copycat.client import CopycatClient
 from copycat.collections.map import DistributedMap
-from copycat.errors import CopycatError
+from copycat.raft.protocol.operations import ConsistencyLevel
 from copycat.util.loop_thread import new_event_loop
 
-READY = "ready"
-GO = "go"
 MAP = "copycat-bench"
-FILL_CHUNK = 1_000
-WARM_UP_S = 0.3
+CHUNK = 1_000  # so many are asked for at once before the measurement begins
+
+Map = DistributedMap[str, bytes]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """What one client does: `kind` is "put" or "get"; `client` numbers the clients that work at once."""
+    """What one client process does: `kind` is "put" or "get"; `client` numbers the processes that work at once.
+
+    in_flight: operations under way, of all its sessions together.
+    keys: how many it writes and reads, at random. They are written before, if it gets or `fill` says so.
+    maps: how many maps they are spread over, by chance. consistency: of gets.
+    """
 
     members: str
     kind: str
@@ -35,90 +39,69 @@ class Job:
     value_bytes: int
     keys: int
     client: int
+    sessions: int = 1
+    maps: int = 1
+    consistency: str = "LINEARIZABLE"
+    fill: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
 
 
-class Load:
-    """Keeps so many operations under way: each one that ends starts the next."""
-
-    def __init__(self, start: Callable[[], "Future[Any]"], in_flight: int) -> None:
-        self._start = start
-        self._in_flight = in_flight
-        self._under_way = 0
-        self._ends = 0.0
-        self._over: Future[None]
-        self.latencies: list[float] = []
-
-    async def run(self, seconds: float) -> float:
-        """Work for `seconds`; returns how long it took until the last operation ended. Raises what one raises."""
-        self._over = asyncio.get_running_loop().create_future()
-        self.latencies = []
-        began = time.perf_counter()
-        self._ends = began + seconds
-        for _ in range(self._in_flight):
-            self._begin(began)
-        await self._over
-        return time.perf_counter() - began
-
-    def _begin(self, now: float) -> None:
-        self._under_way += 1
-        self._start().add_done_callback(lambda future: self._done(future, now))
-
-    def _done(self, future: "Future[Any]", began: float) -> None:
-        self._under_way -= 1
-        now = time.perf_counter()
-        if self._over.done():
-            return
-        error = future.exception()
-        if error is not None:
-            self._over.set_exception(error)
-            return
-        self.latencies.append(now - began)
-        if now < self._ends:
-            self._begin(now)
-        elif not self._under_way:
-            self._over.set_result(None)
+async def spawn_client(job: Job) -> asyncio.subprocess.Process:
+    """Start a client process that does the job."""
+    return await spawn("copycat", "bench-client", json.dumps(job.as_dict()))
 
 
-async def work(job: Job) -> dict[str, Any]:
+async def work(job: Job) -> Figures:
     """Prepare, say READY, wait for GO, and measure."""
-    async with CopycatClient(job.members) as client:
-        values = await client.create(MAP, DistributedMap[str, bytes])
-        keys = [f"{job.client}-{number}" for number in range(job.keys)]
-        value = random.Random(job.client).randbytes(job.value_bytes)
-        if job.kind == "get":
-            for start in range(0, len(keys), FILL_CHUNK):
-                await asyncio.gather(*(values.put(key, value) for key in keys[start : start + FILL_CHUNK]))
-        chance = random.Random(job.client)
-
-        def put() -> "Future[Any]":
-            return values.put(keys[int(chance.random() * len(keys))], value)
-
-        def get() -> "Future[Any]":
-            return values.get(keys[int(chance.random() * len(keys))])
-
-        load = Load(put if job.kind == "put" else get, job.in_flight)
-        await load.run(WARM_UP_S)
-        print(READY, flush=True)
-        heard = await asyncio.to_thread(sys.stdin.readline)
-        if heard.strip() != GO:
-            raise CopycatError("the process that started this client has ended")
-        cpu = time.process_time()
-        seconds = await load.run(job.seconds)
-        cpu = time.process_time() - cpu
-        return {"seconds": seconds, "cpu_seconds": cpu, **summary(load.latencies)}
+    keys = [f"{job.client}-{number}" for number in range(job.keys)]
+    value = random.Random(job.client).randbytes(job.value_bytes)
+    async with AsyncExitStack() as stack:
+        starts = []
+        for number in range(job.sessions):
+            client = await stack.enter_async_context(CopycatClient(job.members))
+            maps = await open_maps(client, job.maps)
+            if number == 0 and (job.fill or job.kind == "get"):
+                await fill(maps, keys, value, f"{job.client} has {job.keys}")
+            starts.append(start_of(job, maps, keys, value, random.Random(f"{job.client} {number}")))
+        return await bear(Load(starts, job.in_flight), job.seconds)
 
 
-def summary(latencies: list[float]) -> dict[str, float]:
-    """How many there were, and their median and 99th percentile in milliseconds."""
-    ordered = sorted(latencies)
-    return {
-        "count": len(ordered),
-        "median_ms": ordered[len(ordered) // 2] * 1000,
-        "p99_ms": ordered[len(ordered) * 99 // 100] * 1000,
-    }
+async def open_maps(client: CopycatClient, count: int) -> list[Map]:
+    """The first map, or so many."""
+    paths = [MAP, *(f"{MAP}-{number}" for number in range(1, count))]
+    maps: list[Map] = []
+    for start in range(0, count, CHUNK):
+        maps += await asyncio.gather(*(client.create(path, Map) for path in paths[start : start + CHUNK]))
+    return maps
+
+
+async def fill(maps: Sequence[Map], keys: Sequence[str], value: bytes, mark: str) -> None:
+    """Write every key, unless `mark` says that it was done before."""
+    for values in maps:
+        if await values.get(mark) is None:
+            for start in range(0, len(keys), CHUNK):
+                await asyncio.gather(*(values.put(key, value) for key in keys[start : start + CHUNK]))
+            await values.put(mark, b"")
+
+
+def start_of(job: Job, maps: Sequence[Map], keys: Sequence[str], value: bytes, chance: random.Random) -> Start:
+    """What starts one operation of a session."""
+    count, level, only = len(keys), ConsistencyLevel[job.consistency], maps[0]
+
+    def put() -> "Future[Any]":
+        return only.put(keys[int(chance.random() * count)], value)
+
+    def put_anywhere() -> "Future[Any]":
+        return chance.choice(maps).put(keys[int(chance.random() * count)], value)
+
+    def get() -> "Future[Any]":
+        return only.get(keys[int(chance.random() * count)], consistency=level)
+
+    if job.kind == "get":
+        return get
+    return put if len(maps) == 1 else put_anywhere
 
 
 def run(options: Namespace) -> int:
