@@ -31,7 +31,7 @@ class Peer:
     name: str
     library: str
     package: str
-    programs: Sequence[str]
+    programs: tuple[str, ...]
 
     def missing(self) -> str | None:
         """Why it cannot be measured here, as a sentence; None when it can."""
@@ -43,9 +43,9 @@ class Peer:
         return None
 
 
-ETCD = Peer("etcd", "aetcd", "etcd-server", ["etcd"])
-ZOOKEEPER = Peer("ZooKeeper", "kazoo", "zookeeper", ["java", str(ZOOKEEPER_JAR)])
-PYSYNCOBJ = Peer("PySyncObj", "pysyncobj", "", [])
+ETCD = Peer("etcd", "aetcd", "etcd-server", ("etcd",))
+ZOOKEEPER = Peer("ZooKeeper", "kazoo", "zookeeper", ("java", str(ZOOKEEPER_JAR)))
+PYSYNCOBJ = Peer("PySyncObj", "pysyncobj", "", ())
 PEERS = (ETCD, ZOOKEEPER, PYSYNCOBJ)
 
 

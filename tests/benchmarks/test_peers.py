@@ -10,13 +10,13 @@ from benchmarks.peer_servers import ETCD, PYSYNCOBJ, ZOOKEEPER, Peer, etcd, zook
 
 
 def test_what_is_not_installed_is_left_out_with_a_sentence() -> None:
-    assert Peer("Made-up", "no_such_library", "made-up", []).missing() == (
+    assert Peer("Made-up", "no_such_library", "made-up", ()).missing() == (
         "Made-up was left out: no_such_library is not installed (`pip install -e '.[peers]'`)."
     )
-    assert Peer("Made-up", "json", "made-up-server", [sys.executable, "no-such-program"]).missing() == (
+    assert Peer("Made-up", "json", "made-up-server", (sys.executable, "no-such-program")).missing() == (
         "Made-up was left out: no-such-program is not there (Debian's package made-up-server)."
     )
-    assert Peer("Made-up", "json", "", [sys.executable]).missing() is None
+    assert Peer("Made-up", "json", "", (sys.executable,)).missing() is None
 
 
 def test_members_of_etcd_know_one_another(tmp_path: Path) -> None:
