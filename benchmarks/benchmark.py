@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from benchmarks.figures import Column, Figures, Ratio, medians, ratio_of
-from copycat.cli.measuring import machine
+from benchmarks.figures import Column, Ratio, ratio_of
+from copycat.cli.measuring import Figures, machine, medians
 from copycat.errors import CopycatError
 
 T = TypeVar("T")

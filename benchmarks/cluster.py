@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.benchmark import BenchmarkError, Options
-from benchmarks.figures import Figures, difference, summary
 from copycat.cli.bench_client import Job, spawn_client
 from copycat.cli.cpu import cpu_seconds
-from copycat.cli.measuring import Usage, costs, measure_each, together
+from copycat.cli.measuring import Figures, Usage, costs, difference, measure_each, summary, together
 from copycat.testing.processes import LocalCluster
 
 KEYS = 10_000

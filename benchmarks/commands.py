@@ -5,8 +5,9 @@ from contextlib import asynccontextmanager
 
 from benchmarks.benchmark import Benchmark, Case, Options, Picture, Plan
 from benchmarks.cluster import Servers, job, running
-from benchmarks.figures import LOAD_COLUMNS, PER_SECOND, Figures
+from benchmarks.figures import LOAD_COLUMNS, PER_SECOND
 from benchmarks.yardstick import ceiling
+from copycat.cli.measuring import Figures
 
 SIZES = (
     *((1, in_flight, 100) for in_flight in (1, 4, 16, 64, 256, 1024)),

@@ -7,7 +7,8 @@ from contextlib import asynccontextmanager
 
 from benchmarks.benchmark import Benchmark, Case, Options, Picture, Plan
 from benchmarks.cluster import Servers, running
-from benchmarks.figures import MEDIAN_MS, WORST_MS, Column, Figures
+from benchmarks.figures import MEDIAN_MS, WORST_MS, Column
+from copycat.cli.measuring import Figures
 from copycat.client import CopycatClient
 from copycat.collections import DistributedMap
 from copycat.errors import IndeterminateError, RetryableError

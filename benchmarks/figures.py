@@ -1,24 +1,11 @@
-"""The figures that benchmarks report, and what is made of them: medians over the rounds, and ratios within each."""
+"""The figures that benchmarks report: how their columns are headed, and ratios of them within each round."""
 
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from copycat.cli.measuring import Figures, difference, mean, medians, per_operation, percentile, summary
-
-__all__ = [
-    "Column",
-    "Figures",
-    "Ratio",
-    "difference",
-    "mean",
-    "medians",
-    "per_operation",
-    "percentile",
-    "ratio_of",
-    "summary",
-]
+from copycat.cli.measuring import Figures
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +29,12 @@ CPU_CLIENT = Column("cpu_us_client", "client µs", 1)
 MICROSECONDS = Column("us", "µs", 3)
 
 LOAD_COLUMNS = (PER_SECOND, MEDIAN_MS, P99_MS, P999_MS, CPU_LEADER, CPU_FOLLOWER, CPU_SERVERS, CPU_CLIENT)
-"""What `copycat.cli.measuring.measure` finds."""
+"""What `copycat.cli.measuring.measure` finds; the microseconds are of CPU, for each operation."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ratio:
-    """How the figure `key` of one case compares with that of another, or its own with another figure of it."""
+    """How the figure `key` of one case compares with that of another, or with another figure of it."""
 
     name: str
     key: str

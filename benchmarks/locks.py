@@ -8,8 +8,8 @@ from pathlib import Path
 
 from benchmarks.benchmark import Benchmark, Case, Options, Picture, Plan
 from benchmarks.cluster import Servers, metered, running
-from benchmarks.figures import LOAD_COLUMNS, MEDIAN_MS, Figures
-from copycat.cli.measuring import READY, end, expect, spawn, summary
+from benchmarks.figures import LOAD_COLUMNS, MEDIAN_MS
+from copycat.cli.measuring import READY, Figures, end, expect, spawn, summary
 from copycat.client import CopycatClient
 from copycat.coordination import DistributedLock
 from copycat.handle import SESSION_TIMEOUT_SECONDS

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.benchmark import Benchmark, BenchmarkError, Case, Options, Picture, Plan
-from benchmarks.figures import MICROSECONDS, Figures
+from benchmarks.figures import MICROSECONDS
+from copycat.cli.measuring import Figures
 
 ROOT = Path(__file__).parent.parent
 FULL = ("--processes", "3", "--values", "3")

@@ -11,11 +11,11 @@ from benchmarks import locks
 from benchmarks.benchmark import Benchmark, BenchmarkError, Case, Options, Picture, Plan
 from benchmarks.cluster import Servers, job
 from benchmarks.cluster import running as running_copycat
-from benchmarks.figures import LOAD_COLUMNS, PER_SECOND, Figures
+from benchmarks.figures import LOAD_COLUMNS, PER_SECOND
 from benchmarks.peer_member import FOLLOWER, LEADER, WORK
 from benchmarks.peer_servers import ETCD, LOOPBACK, MEMBERS, PEERS, PYSYNCOBJ, ZOOKEEPER, Peer, leader_of, running
 from copycat.cli.bench_client import Job
-from copycat.cli.measuring import costs, end, hear, measure, measure_each, spawn, tell, together
+from copycat.cli.measuring import Figures, costs, end, hear, measure, measure_each, spawn, tell, together
 from copycat.testing.processes import free_ports
 
 ROOT = Path(__file__).parent.parent

@@ -5,9 +5,10 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 from benchmarks.benchmark import Benchmark, Case, Options, Picture, Plan
 from benchmarks.cluster import Servers, job, running
-from benchmarks.figures import LOAD_COLUMNS, PER_SECOND, Figures, Ratio
+from benchmarks.figures import LOAD_COLUMNS, PER_SECOND, Ratio
 from benchmarks.yardstick import ceiling
 from copycat.cli.bench_client import Job
+from copycat.cli.measuring import Figures
 
 MANY, SOME, CROWD = 1024, 64, 256
 LIVE_KEYS = 600_000

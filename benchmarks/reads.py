@@ -5,8 +5,8 @@ from contextlib import asynccontextmanager
 
 from benchmarks.benchmark import Benchmark, Case, Options, Picture, Plan
 from benchmarks.cluster import Servers, job, running
-from benchmarks.figures import LOAD_COLUMNS, PER_SECOND, Column, Figures
-from copycat.cli.measuring import together
+from benchmarks.figures import LOAD_COLUMNS, PER_SECOND, Column
+from copycat.cli.measuring import Figures, together
 
 LEVELS = {"linearizable": "LINEARIZABLE", "lease": "LINEARIZABLE_LEASE", "serializable": "SERIALIZABLE"}
 IN_FLIGHT = 1024
@@ -35,28 +35,22 @@ async def prepare(options: Options) -> AsyncIterator[Plan]:
         yield Plan(options.pick([*alone, *beside], few))
 
 
-def get(
-    options: Options, servers: Servers, level: str, via: str, in_flight: int, *, writing: bool = False, clients: int = 1
-) -> Case:
-    """Gets through a member, or as many as there are clients; with `writing`, beside another process's puts."""
-    place = "leader" if via == "leader" else "follower" if clients == 1 else "both followers"
-    name = f"{level}, {place}, {f'{clients} × ' if clients > 1 else ''}{in_flight:,}{', while writing' * writing}"
+def get(options: Options, servers: Servers, level: str, via: str, in_flight: int, *, writing: bool = False) -> Case:
+    """Gets through the leader or a follower; with `writing`, beside another process's puts there."""
+    place = "leader" if via == "leader" else "follower"
 
     async def measure() -> Figures:
-        addresses = await servers.addresses(via)
-        one = [
-            job(options, addresses[number % len(addresses)], "get", in_flight=in_flight, consistency=LEVELS[level])
-            for number in range(clients)
-        ]
+        address = (await servers.addresses(via))[0]
+        one = job(options, address, "get", in_flight=in_flight, consistency=LEVELS[level])
         if not writing:
-            return await servers.load(*one)
-        writes = job(options, addresses[0], in_flight=options.pick(WRITES_IN_FLIGHT, 4))
-        (read, written), _ = await servers.load_each(*one, writes)
+            return await servers.load(one)
+        writes = job(options, address, in_flight=options.pick(WRITES_IN_FLIGHT, 4))
+        (read, written), _ = await servers.load_each(one, writes)
         # What the servers used was for both: neither's share is known.
         unknown = dict.fromkeys(("cpu_us_leader", "cpu_us_follower", "cpu_us_servers"))
         return {**together([read]), **unknown, "writes_per_second": written["count"] / written["seconds"]}
 
-    return Case(name, measure)
+    return Case(f"{level}, {place}, {in_flight:,}{', while writing' * writing}", measure)
 
 
 BENCHMARK = Benchmark(

@@ -2,11 +2,13 @@
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
 
 from benchmarks.benchmark import Benchmark, Case, Options, Picture, Plan
 from benchmarks.cluster import job, resident
-from benchmarks.figures import CPU_CLIENT, CPU_FOLLOWER, CPU_LEADER, MEDIAN_MS, P99_MS, PER_SECOND, Column, Figures
+from benchmarks.figures import CPU_CLIENT, CPU_FOLLOWER, CPU_LEADER, MEDIAN_MS, P99_MS, PER_SECOND, Column
 from benchmarks.sessions import Crowd, crowd_of
+from copycat.cli.measuring import Figures
 
 Steps = dict[str, tuple[int, ...]]
 
@@ -55,14 +57,14 @@ def case(growing: Growing, respect: str, size: int) -> Case:
     async def measure() -> Figures:
         crowd = await growing.crowd(respect, size)
         (leader,) = await crowd.servers.addresses("leader")
-        load = job(options, leader, in_flight=options.pick(IN_FLIGHT, 16))
+        more: dict[str, Any] = {}
         if respect == "keys":
-            load = job(options, leader, in_flight=load.in_flight, keys=size, fill=True)
+            more = {"keys": size, "fill": True}
         elif respect == "resources":
-            load = job(options, leader, in_flight=load.in_flight, keys=KEYS_OF_EACH, maps=size)
+            more = {"keys": KEYS_OF_EACH, "maps": size}
         else:
             await crowd.grow(size - 1)
-        figures = await crowd.servers.load(load)
+        figures = await crowd.servers.load(job(options, leader, in_flight=options.pick(IN_FLIGHT, 16), **more))
         memory = resident(crowd.servers.process_ids)
         return {**figures, "mib": None if memory is None else memory / (1 << 20)}
 

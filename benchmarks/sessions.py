@@ -9,8 +9,8 @@ from pathlib import Path
 
 from benchmarks.benchmark import Benchmark, BenchmarkError, Case, Options, Picture, Plan
 from benchmarks.cluster import Servers, log_bytes, resident, running, usage, used_since
-from benchmarks.figures import Column, Figures, difference, mean
-from copycat.cli.measuring import READY, end, expect, spawn
+from benchmarks.figures import Column
+from copycat.cli.measuring import READY, Figures, difference, end, expect, mean, spawn
 from copycat.raft.client.survey import ask
 
 ROOT = Path(__file__).parent.parent

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from benchmarks.benchmark import Benchmark, BenchmarkError, Case, Options, Picture, Plan
 from benchmarks.cluster import resident
-from benchmarks.figures import Column, Figures
+from benchmarks.figures import Column
+from copycat.cli.measuring import Figures
 from copycat.client import CopycatClient
 from copycat.collections import DistributedMap
 from copycat.testing.processes import LocalCluster

@@ -10,8 +10,8 @@ from typing import Any
 
 from benchmarks.benchmark import Benchmark, Case, Options, Picture, Plan
 from benchmarks.cluster import Servers, running, usage, used_since
-from benchmarks.figures import CPU_FOLLOWER, CPU_LEADER, MEDIAN_MS, P99_MS, Column, Figures
-from copycat.cli.measuring import READY, Load, answer, costs, end, expect, spawn
+from benchmarks.figures import CPU_FOLLOWER, CPU_LEADER, MEDIAN_MS, P99_MS, Column
+from copycat.cli.measuring import READY, Figures, Load, answer, costs, end, expect, spawn
 from copycat.client import CopycatClient
 from copycat.coordination import DistributedTopic
 

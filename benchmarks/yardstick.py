@@ -13,7 +13,7 @@ import sys
 import tempfile
 
 from benchmarks.benchmark import BenchmarkError, Case, Options
-from benchmarks.figures import Figures
+from copycat.cli.measuring import Figures
 
 KEYS = {
     "per_second": "rate",

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 from benchmarks.__main__ import BENCHMARKS, main
 from benchmarks.benchmark import Benchmark, BenchmarkError, Case, Options, Picture, Plan, run
-from benchmarks.figures import MEDIAN_MS, PER_SECOND, Figures, Ratio, ratio_of
+from benchmarks.figures import MEDIAN_MS, PER_SECOND, Ratio, ratio_of
+
+from copycat.cli.measuring import Figures
 
 HERE = Path()
 
