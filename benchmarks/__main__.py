@@ -68,6 +68,13 @@ def make_parser() -> ArgumentParser:
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"which to run ({' '.join(USUAL)}); see below")
     parser.add_argument("--rounds", type=positive_integer, default=3, help="medians are over so many rounds (3)")
     parser.add_argument("--seconds", type=positive_number, default=3.0, help="length of each measurement (3)")
+    parser.add_argument(
+        "--patience",
+        type=positive_number,
+        default=0.0,
+        metavar="S",
+        help="wait for a quiet machine, so long in all (0)",
+    )
     parser.add_argument("--only", default="", metavar="TEXT", help="only cases with this in their names")
     parser.add_argument("--out", type=Path, default=OUT, metavar="DIR", help="where results go (build/benchmarks)")
     parser.add_argument("--data", type=Path, metavar="DIR", help="where servers keep their data: the disk measured")
@@ -117,6 +124,7 @@ def run_one(benchmark: Benchmark, given: Namespace, said: str) -> None:
         directory=given.data if given.data is not None else Path(tempfile.gettempdir()),
         rounds=given.rounds,
         seconds=given.seconds,
+        patience=given.patience,
         ceiling=given.ceiling,
         only=given.only,
         tiny=given.tiny,

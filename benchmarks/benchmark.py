@@ -5,6 +5,7 @@ compared is measured in one run, and ratios are taken within each round before t
 """
 
 import os
+import statistics
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from benchmarks.figures import Column, Ratio, ratio_of
+from benchmarks.quiet import SAMPLE_S, Quiet
 from copycat.cli.measuring import Figures, machine, medians
 from copycat.errors import CopycatError
 
@@ -28,6 +30,7 @@ class Options:
     """What the command line says.
 
     seconds: length of each measurement. directory: where servers keep their data; it decides which disk is measured.
+    patience: how many seconds to wait, in all, for the machine to be quiet before measurements.
     ceiling: a program to compare with and its first arguments, see `yardstick`; empty: without.
     only: measure no cases but those with this in their names.
     tiny: sizes at which nothing is learned but that it runs.
@@ -36,6 +39,7 @@ class Options:
     directory: Path
     rounds: int = 3
     seconds: float = 3.0
+    patience: float = 0.0
     ceiling: Sequence[str] = ()
     only: str = ""
     tiny: bool = False
@@ -104,11 +108,13 @@ async def run(benchmark: Benchmark, options: Options, tell: Callable[[str], None
             why = f"no case has {options.only!r} in its name" if options.only else " ".join(plan.notes)
             raise BenchmarkError(f"{benchmark.name}: there is nothing to measure: {why}")
         rounds: list[dict[str, Figures]] = []
+        quiet = Quiet(options.patience, sample=options.pick(SAMPLE_S, 0.01))
         for number in range(1, options.rounds + 1):
             await plan.before_round()
             rounds.append({})
             for case in cases:
                 tell(f"{benchmark.name}, round {number} of {options.rounds}: {case.name}")
+                await quiet.wait()
                 rounds[-1][case.name] = await case.measure()
         notes = list(plan.notes)
     return {
@@ -116,6 +122,7 @@ async def run(benchmark: Benchmark, options: Options, tell: Callable[[str], None
         "machine": machine(),
         "date": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(began)),
         "load_before": round(load, 2),
+        "busy_before": round(statistics.median(quiet.shares), 2) if quiet.shares else None,
         "rounds": options.rounds,
         "seconds": options.seconds,
         "notes": notes,

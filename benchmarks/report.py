@@ -66,10 +66,11 @@ def ratio_table(ratios: Sequence[Report]) -> str:
 
 def described(report: Report) -> str:
     """Where, when and how it was measured."""
-    machine = report["machine"]
+    machine, busy = report["machine"], report["busy_before"]
+    others = "" if busy is None else f", of which {busy:.0%} were in use before each measurement"
     return (
-        f"`{report['command']}`, {report['date']}; {machine['cpus']} CPUs, {machine['system']}, Python "
-        f"{machine['python']}, load before {report['load_before']:.2f}. Medians of {report['rounds']} rounds."
+        f"`{report['command']}`, {report['date']}; {machine['cpus']} CPUs{others}; {machine['system']}, Python "
+        f"{machine['python']}. Medians of {report['rounds']} rounds."
     )
 
 

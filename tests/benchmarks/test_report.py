@@ -31,6 +31,7 @@ REPORT: dict[str, Any] = {
     "machine": {"copycat": "0.1.0", "python": "3.12.1", "system": "Linux", "cpus": 2},
     "date": "2026-01-02 03:04 UTC",
     "load_before": 0.25,
+    "busy_before": 0.125,
     "rounds": 3,
     "seconds": 3.0,
     "notes": ["A note."],
@@ -56,7 +57,8 @@ How many puts?
 
 A note.
 
-`python -m benchmarks puts`, 2026-01-02 03:04 UTC; 2 CPUs, Linux, Python 3.12.1, load before 0.25. Medians of 3 rounds.
+`python -m benchmarks puts`, 2026-01-02 03:04 UTC; 2 CPUs, of which 12% were in use before each measurement; Linux, \
+Python 3.12.1. Medians of 3 rounds.
 """
 
 
