@@ -7,7 +7,7 @@ compared is measured in one run, and ratios are taken within each round before t
 import os
 import statistics
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -99,7 +99,9 @@ class Benchmark:
 async def run(benchmark: Benchmark, options: Options, tell: Callable[[str], None]) -> dict[str, Any]:
     """Measure; returns the report, which is plain values. `tell` hears of progress.
 
-    Raises BenchmarkError when no case is left, and what measuring raises.
+    A case that fails with a CopycatError is left out of its round, and a note says why.
+
+    Raises BenchmarkError when no case is left, and what preparing raises.
     """
     began, load = time.time(), os.getloadavg()[0]
     async with benchmark.prepare(options) as plan:
@@ -115,7 +117,10 @@ async def run(benchmark: Benchmark, options: Options, tell: Callable[[str], None
             for case in cases:
                 tell(f"{benchmark.name}, round {number} of {options.rounds}: {case.name}")
                 await quiet.wait()
-                rounds[-1][case.name] = await case.measure()
+                try:
+                    rounds[-1][case.name] = await case.measure()
+                except CopycatError as error:  # the other cases are worth keeping
+                    plan.notes.append(f"{case.name} was not measured in round {number}: {error}")
         notes = list(plan.notes)
     return {
         "benchmark": benchmark.name,
@@ -126,7 +131,13 @@ async def run(benchmark: Benchmark, options: Options, tell: Callable[[str], None
         "rounds": options.rounds,
         "seconds": options.seconds,
         "notes": notes,
-        "results": [{"case": case.name, **medians([each[case.name] for each in rounds])} for case in cases],
+        "results": [{"case": case.name, **medians_of(case.name, rounds)} for case in cases],
         "ratios": [found for ratio in benchmark.ratios if (found := ratio_of(ratio, rounds)) is not None],
         "measured": rounds,
     }
+
+
+def medians_of(case: str, rounds: Sequence[Mapping[str, Figures]]) -> Figures:
+    """The medians over the rounds in which the case was measured; none where it never was."""
+    measured = [each[case] for each in rounds if case in each]
+    return medians(measured) if measured else {}

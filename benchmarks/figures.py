@@ -44,14 +44,18 @@ class Ratio:
 
 
 def ratio_of(ratio: Ratio, rounds: Sequence[Mapping[str, Figures]]) -> dict[str, Any] | None:
-    """The ratio of each round and their median; None unless every round has both figures."""
+    """The ratio in each round that has both cases, and their median; None if no round has, or a figure is unknown."""
     found: list[float] = []
     for measured in rounds:
-        above = measured.get(ratio.case, {}).get(ratio.key)
-        below = measured.get(ratio.to, {}).get(ratio.to_key or ratio.key)
+        if ratio.case not in measured or ratio.to not in measured:
+            continue
+        above = measured[ratio.case].get(ratio.key)
+        below = measured[ratio.to].get(ratio.to_key or ratio.key)
         if above is None or not below:
             return None
         found.append(above / below)
+    if not found:
+        return None
     return {
         "ratio": ratio.name,
         "median": round(statistics.median(found), 3),

@@ -12,6 +12,7 @@ from benchmarks.figures import MEDIAN_MS, PER_SECOND, Ratio, ratio_of
 from copycat.cli.measuring import Figures
 
 HERE = Path()
+FAILS = -1.0
 
 
 def ignore(_: str) -> None:
@@ -24,7 +25,10 @@ def made_up(values: dict[str, list[float | None]], seen: list[str], ratios: Sequ
     def case(name: str) -> Case:
         async def measure() -> Figures:
             seen.append(name)
-            return {"per_second": values[name].pop(0), "median_ms": 1.0}
+            value = values[name].pop(0)
+            if value == FAILS:
+                raise BenchmarkError("the leader changed")
+            return {"per_second": value, "median_ms": 1.0}
 
         return Case(name, measure)
 
@@ -74,6 +78,24 @@ async def test_a_report_has_the_medians_and_every_round() -> None:
     assert (report["rounds"], report["seconds"], report["benchmark"]) == (3, 3.0, "made-up")
 
 
+async def test_a_case_that_fails_costs_its_round_and_nothing_else() -> None:
+    seen: list[str] = []
+    ratio = Ratio(name="one / other", key="per_second", case="one", to="other")
+    benchmark = made_up(
+        {"one": [1.0, FAILS, 3.0, 4.0], "other": [2.0, 3.0, 4.0, 5.0], "no": [FAILS] * 4}, seen, [ratio]
+    )
+
+    report = await run(benchmark, Options(directory=HERE, rounds=4), ignore)
+
+    assert [each.get("per_second") for each in report["results"]] == [3.0, 3.5, None]
+    assert report["notes"][:2] == [
+        "A note.",
+        "no was not measured in round 1: the leader changed",
+    ]
+    assert "one was not measured in round 2: the leader changed" in report["notes"]
+    assert report["ratios"] == [{"ratio": "one / other", "median": 0.75, "least": 0.5, "most": 0.8}]
+
+
 async def test_only_some_cases_may_be_measured() -> None:
     seen: list[str] = []
 
@@ -101,12 +123,13 @@ async def test_ratios_are_taken_within_rounds() -> None:
     assert report["ratios"] == [{"ratio": "one / other", "median": 1.0, "least": 0.5, "most": 3.0}]
 
 
-def test_a_ratio_needs_both_figures_in_every_round() -> None:
+def test_a_ratio_needs_both_figures() -> None:
     ratio = Ratio(name="", key="a", case="x", to="x", to_key="b")
 
     assert ratio_of(ratio, [{"x": {"a": 6, "b": 2}}]) == {"ratio": "", "median": 3, "least": 3, "most": 3}
     assert ratio_of(ratio, [{"x": {"a": 6, "b": 2}}, {"x": {"a": None, "b": 2}}]) is None
     assert ratio_of(ratio, [{"x": {"a": 6, "b": 0}}]) is None
+    assert ratio_of(ratio, [{"y": {"a": 6, "b": 2}}]) is None
 
 
 def test_names_are_found_once_and_match_their_modules() -> None:
