@@ -92,12 +92,13 @@ async def measure(crowd: Crowd, count: int, seconds: float) -> Figures:
     status = await ask(servers.cluster.members[leader], 5.0)
     if status.get("sessions", 0) < count:
         raise BenchmarkError(f"only {status.get('sessions')} of {count} sessions are open: the others have expired")
+    grown = log_bytes(servers.data[0]) - written  # below 0 when a snapshot has taken the place of what was there
     memory = difference(crowd.memory_before, resident(servers.process_ids))
     return {
         "percent_leader": percent(used[leader], took),
         "percent_follower": percent(mean([each for name, each in used.items() if name != leader]), took),
         "percent_clients": percent(sum(each or 0.0 for each in clients_used.values()), took),
-        "log_bytes_per_second": (log_bytes(servers.data[0]) - written) / took,
+        "log_bytes_per_second": grown / took if grown >= 0 else None,
         "kib_per_session": None if memory is None else memory / 1024 / count,
     }
 
