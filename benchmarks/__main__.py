@@ -2,6 +2,7 @@
 
 import asyncio
 import shlex
+import subprocess
 import sys
 import tempfile
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
@@ -132,8 +133,24 @@ def run_one(benchmark: Benchmark, given: Namespace, said: str) -> None:
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
         report = runner.run(run(benchmark, options, tell))
     report["command"] = f"python -m benchmarks {said}".strip()
+    report["commit"] = commit()
     write(benchmark, report, given.out)
     print(section(benchmark, report))
+
+
+def commit() -> str | None:
+    """The commit that is measured, with a + behind it where files have changed since; None outside a repository."""
+    try:
+        done = subprocess.run(
+            ["git", "describe", "--always", "--dirty=+", "--exclude=*"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()
 
 
 if __name__ == "__main__":

@@ -68,8 +68,9 @@ def described(report: Report) -> str:
     """Where, when and how it was measured."""
     machine, busy = report["machine"], report["busy_before"]
     others = "" if busy is None else f", of which {busy:.0%} were in use before each measurement"
+    at = f" at {report['commit']}" if report["commit"] else ""
     return (
-        f"`{report['command']}`, {report['date']}; {machine['cpus']} CPUs{others}; {machine['system']}, Python "
+        f"`{report['command']}`{at}, {report['date']}; {machine['cpus']} CPUs{others}; {machine['system']}, Python "
         f"{machine['python']}. Medians of {report['rounds']} rounds."
     )
 

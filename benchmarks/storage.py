@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from benchmarks.micro import Timer, micro, time_with_pyperf
-from copycat.io.storage.base import BaseLog
+from copycat.io.storage.base import ORIGIN, BaseLog
 from copycat.io.storage.disk import OsDisk
 from copycat.io.storage.log import Log
 from copycat.io.storage.record import BODY_BYTES_MAX, Block, decode_record, encode_record
@@ -98,11 +98,11 @@ def recover() -> Callable[[], Any]:
 
 
 def encode(commands: int) -> Timer:
-    return Timer(lambda: partial(encode_record, next_block(BaseLog(None), commands), 0))
+    return Timer(lambda: partial(encode_record, next_block(BaseLog(None, ORIGIN), commands), 0))
 
 
 def decode(commands: int) -> Timer:
-    record = encode_record(next_block(BaseLog(None), commands), 0)
+    record = encode_record(next_block(BaseLog(None, ORIGIN), commands), 0)
     return Timer(lambda: partial(decode_record, record, 0, BODY_BYTES_MAX))
 
 

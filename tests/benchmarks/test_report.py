@@ -36,6 +36,7 @@ REPORT: dict[str, Any] = {
     "seconds": 3.0,
     "notes": ["A note."],
     "command": "python -m benchmarks puts",
+    "commit": "0123abc",
     "results": [
         {"case": "keys 10", "per_second": 1234.5, "median_ms": 0.456, "cpu_us_leader": None},
         {"case": "keys 1,000", "per_second": None, "median_ms": 12.0, "cpu_us_leader": None},
@@ -57,8 +58,8 @@ How many puts?
 
 A note.
 
-`python -m benchmarks puts`, 2026-01-02 03:04 UTC; 2 CPUs, of which 12% were in use before each measurement; Linux, \
-Python 3.12.1. Medians of 3 rounds.
+`python -m benchmarks puts` at 0123abc, 2026-01-02 03:04 UTC; 2 CPUs, of which 12% were in use before each measurement; \
+Linux, Python 3.12.1. Medians of 3 rounds.
 """
 
 
