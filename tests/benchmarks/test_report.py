@@ -58,8 +58,8 @@ How many puts?
 
 A note.
 
-`python -m benchmarks puts` at 0123abc, 2026-01-02 03:04 UTC; 2 CPUs, of which 12% were in use before each measurement; \
-Linux, Python 3.12.1. Medians of 3 rounds.
+`python -m benchmarks puts` at 0123abc, 2026-01-02 03:04 UTC; 2 CPUs, of which 12% were in use before each measurement\
+; Linux, Python 3.12.1. Medians of 3 rounds.
 """
 
 
