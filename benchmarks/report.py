@@ -8,9 +8,15 @@ from typing import Any
 from benchmarks.benchmark import Benchmark
 from benchmarks.figures import Column
 from benchmarks.picture import bars, lines
+from benchmarks.quiet import QUIET_SHARE
 from copycat.cli.text import figure, markdown_table
 
 Report = Mapping[str, Any]
+
+BUSY = (
+    "**The machine was busy with something else meanwhile**: what takes turns on a CPU takes longer than it needs, "
+    "throughput most of all. Ratios within the table say more than its figures."
+)
 
 PAGE_HEAD = """\
 # Benchmarks
@@ -43,6 +49,8 @@ def section(benchmark: Benchmark, report: Report) -> str:
     if report["ratios"]:
         parts.append(ratio_table(report["ratios"]))
     parts += report["notes"]
+    if (report["busy_before"] or 0.0) > QUIET_SHARE:
+        parts.append(BUSY)
     parts.append(described(report))
     return "\n\n".join(parts) + "\n"
 

@@ -11,7 +11,7 @@ from benchmarks.__main__ import BENCHMARKS, PAGE, RESULTS
 from benchmarks.benchmark import Benchmark, Options, Picture, Plan
 from benchmarks.figures import CPU_LEADER, MEDIAN_MS, PER_SECOND
 from benchmarks.picture import bars, lines
-from benchmarks.report import page, section, write
+from benchmarks.report import BUSY, page, section, write
 
 
 @asynccontextmanager
@@ -65,6 +65,11 @@ A note.
 
 def test_a_section_has_tables_notes_and_how_it_was_found() -> None:
     assert section(BENCHMARK, REPORT) == SECTION
+
+
+def test_a_section_says_so_when_the_machine_was_busy() -> None:
+    assert f"A note.\n\n{BUSY}\n\n`python" in section(BENCHMARK, {**REPORT, "busy_before": 0.5})
+    assert BUSY not in section(BENCHMARK, {**REPORT, "busy_before": None})
 
 
 def test_a_run_leaves_json_markdown_and_a_picture(tmp_path: Path) -> None:
