@@ -19,8 +19,9 @@ from copycat.raft.machine.codec import ValueCodec
 from copycat.raft.machine.executor import Machines
 from copycat.raft.machine.host import Clockwork
 from copycat.raft.protocol.members import Member
+from copycat.raft.server.executors import MakeMachines
 from copycat.raft.server.limits import ServerLimits
-from copycat.raft.server.server import MakeMachines, RaftServer
+from copycat.raft.server.server import RaftServer
 from copycat.raft.server.status import Status
 from copycat.resource.loading import machines_of, resources_in
 from copycat.resource.manager import ResourceManager

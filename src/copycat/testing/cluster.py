@@ -27,7 +27,7 @@ from copycat.client import CopycatClient
 from copycat.errors import ConfigurationError, check
 from copycat.raft.core.config import RaftConfig
 from copycat.raft.protocol.members import Member
-from copycat.raft.server.server import MakeMachines
+from copycat.raft.server.executors import MakeMachines
 from copycat.replica import machines_for
 from copycat.testing.invariants import Invariants
 from copycat.testing.loop import Host, VirtualLoop

@@ -11,7 +11,8 @@ from copycat.io.storage.memory import MemoryLog
 from copycat.io.storage.storage import Storage
 from copycat.raft.core.config import RaftConfig
 from copycat.raft.protocol.members import Member
-from copycat.raft.server.server import MakeMachines, RaftServer
+from copycat.raft.server.executors import MakeMachines
+from copycat.raft.server.server import RaftServer
 from copycat.testing.clock import SimulatedClock
 from copycat.testing.disk import FaultyDisk
 from copycat.testing.invariants import Invariants

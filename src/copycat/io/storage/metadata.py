@@ -68,14 +68,8 @@ class MetadataStore:
         will bring to the disk; a vote must not rest on that.
         Raises: CorruptionError if files exist and none is sound; ForeignDirectoryError on an unknown version.
         """
-        copies: list[Metadata | None] = []
-        found = 0
-        for path in self._paths:
-            if self._disk.exists(path):
-                found += 1
-                copies.append(self._read(path))
-            else:
-                copies.append(None)
+        found = read_copies(self._disk, self._directory)
+        copies = [found.get(path) for path in self._paths]
         self._sequences = [0 if copy is None else copy.sequence for copy in copies]
         sound = [copy for copy in copies if copy is not None]
         if found and not sound:
@@ -111,13 +105,6 @@ class MetadataStore:
             self._sequences[position] = metadata.sequence
         self._failed = False
 
-    def _read(self, path: str) -> Metadata | None:
-        file = self._disk.open(path)
-        try:
-            return _decode(file.read(0, min(file.size(), _HEADER.size + PAYLOAD_BYTES_MAX + _CHECKSUM.size)), path)
-        finally:
-            file.close()
-
     def _write(self, path: str, record: bytes) -> None:
         born = self._disk.exists(path)
         target = path if born else path + ".tmp"
@@ -130,6 +117,22 @@ class MetadataStore:
         if not born:
             self._disk.rename(target, path)
             self._disk.sync_directory(self._directory)
+
+
+def read_copies(disk: Disk, directory: str) -> dict[str, Metadata | None]:
+    """The copies that are there, by path; None for one that is bad. Raises: ForeignDirectoryError, OSError."""
+    copies: dict[str, Metadata | None] = {}
+    for name in FILE_NAMES:
+        path = f"{directory}/{name}"
+        if not disk.exists(path):
+            continue
+        file = disk.open(path)
+        try:
+            data = file.read(0, min(file.size(), _HEADER.size + PAYLOAD_BYTES_MAX + _CHECKSUM.size))
+        finally:
+            file.close()
+        copies[path] = _decode(data, path)
+    return copies
 
 
 class MemoryMetadataStore:

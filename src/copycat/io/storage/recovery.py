@@ -300,7 +300,7 @@ def read_last(disk: Disk, segment: Found, position: Position, accept: Accept) ->
         _advance(position, header)
         offset += header.record_bytes
     rest = data[offset:].rstrip(b"\0")
-    synced_index = max(synced_index, _highest_watermark(data, offset, offset + len(rest), position.last_index))
+    synced_index = max(synced_index, highest_watermark(data, offset, offset + len(rest), position.last_index))
     faulty_from = position.last_index + 1 if synced_index > position.last_index else None
     tail: list[tuple[Header, bytes]] = []
     for header, start in sound:
@@ -368,7 +368,7 @@ def _advance(position: Position, header: Header) -> None:
     position.chain = header.chain
 
 
-def _highest_watermark(data: bytes, offset: int, end: int, last_index: int) -> int:
+def highest_watermark(data: bytes, offset: int, end: int, last_index: int) -> int:
     """The highest `synced_index` in sound records between `offset` and `end`, beyond a hole.
 
     Bodies under a sound header are stepped over, so that a value that looks like a record proves nothing.

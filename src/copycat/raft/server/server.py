@@ -20,8 +20,7 @@ from copycat.io.transport.tcp import TcpTransport
 from copycat.io.transport.transport import Connection, Server, Transport
 from copycat.raft.core.config import RaftConfig
 from copycat.raft.core.events import Reachable, Unreachable
-from copycat.raft.machine.codec import ValueCodec
-from copycat.raft.machine.executor import Executor, Machines
+from copycat.raft.machine.executor import Executor
 from copycat.raft.machine.host import Clockwork
 from copycat.raft.machine.single import SingleMachine
 from copycat.raft.machine.snapshot import restore
@@ -29,11 +28,12 @@ from copycat.raft.protocol.chunks import decode_chunks
 from copycat.raft.protocol.handshake import decode_hello, encode_hello
 from copycat.raft.protocol.members import Member, parse_members
 from copycat.raft.protocol.state_machine import StateMachine
-from copycat.raft.protocol.wire import HEADER_STATUS, Tag, decode_operations, encode_msgpack, encode_results
+from copycat.raft.protocol.wire import HEADER_STATUS, Tag, encode_msgpack
 from copycat.raft.server.desk import Desk
 from copycat.raft.server.directory import Directory
 from copycat.raft.server.disk_worker import DiskThread, MakeDiskWorker
 from copycat.raft.server.driver import Driver
+from copycat.raft.server.executors import MakeMachines, new_executor
 from copycat.raft.server.fatal import end_process
 from copycat.raft.server.identity import Identity
 from copycat.raft.server.inbound import Inbound
@@ -47,8 +47,6 @@ from copycat.util.clock import Clock, SystemClock
 from copycat.util.tasks import TaskOwner
 
 _log = logging.getLogger(__name__)
-
-MakeMachines = Callable[[Clockwork, ValueCodec], Machines]
 
 OPEN_NOTICE_S = 3.0
 
@@ -225,14 +223,7 @@ class RaftServer(Buildable):
 
     def _make_executor(self) -> Executor:
         """A state to begin with, or to read a snapshot into."""
-        clockwork = Clockwork()
-        return Executor(
-            clockwork=clockwork,
-            machines=self._make_machines(clockwork, self.serializer),
-            decode_operations=decode_operations,
-            encode_results=encode_results,
-            encode_event=encode_msgpack,
-        )
+        return new_executor(self._make_machines, self.serializer)
 
     async def close(self) -> None:
         """Stop. Membership and data are kept, so the same member may be started again. Harmless when repeated."""
