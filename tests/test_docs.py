@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from copycat.cli import bench, chaos, demo, inspect, server, simulate, status
+from copycat.cli import backup, bench, chaos, demo, inspect, server, simulate, status
 from copycat.testing.processes import free_ports
 
 ROOT = Path(__file__).parent.parent
@@ -126,7 +126,16 @@ def three_members() -> str:
 
 @pytest.mark.parametrize(
     "command",
-    [server.COMMAND, status.COMMAND, inspect.COMMAND, demo.COMMAND, bench.COMMAND, simulate.COMMAND, chaos.COMMAND],
+    [
+        server.COMMAND,
+        status.COMMAND,
+        backup.COMMAND,
+        inspect.COMMAND,
+        demo.COMMAND,
+        bench.COMMAND,
+        simulate.COMMAND,
+        chaos.COMMAND,
+    ],
     ids=lambda command: command.name,
 )
 def test_the_reference_has_every_setting_of_a_command(command: object) -> None:

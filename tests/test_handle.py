@@ -173,3 +173,9 @@ async def test_state_listeners_and_status_are_the_sessions(replicas: Replicas) -
     await cc.open()
 
     assert heard == ["CONNECTED", "CLOSED"]
+
+
+async def test_a_copycat_without_servers_has_no_backups(replicas: Replicas) -> None:
+    async with Copycat(LocalClient(replicas)) as cc:
+        with pytest.raises(ConfigurationError, match="nothing to back up"):
+            await cc.backup("backup")

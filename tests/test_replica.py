@@ -4,6 +4,7 @@ import asyncio
 import os
 import threading
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -287,3 +288,20 @@ async def test_a_member_that_is_not_in_its_list_is_refused_when_it_is_made() -> 
     for member in ("c", copycat.Member("a", "h", 9)):
         with pytest.raises(ConfigurationError, match=r"member .* is not in the member list a=h:1, b=h:2"):
             CopycatReplica(member, "a=h:1,b=h:2")
+
+
+# -- backups -----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_replica_writes_backups_while_it_is_open(replica: CopycatReplica, tmp_path: Path) -> None:
+    with pytest.raises(ClosedError, match="not open"):
+        await replica.backup(tmp_path / "early")
+    async with replica as cc:
+        users = await cc.create("users", DistributedMap[str, int])
+        await users.put("ann", 41)
+        backup = await cc.backup(tmp_path / "backup")
+        assert backup.index >= (await replica.server_status()).commit_index
+        with pytest.raises(ConfigurationError, match="is there already"):
+            await cc.backup(tmp_path / "backup")
+    assert (tmp_path / "backup").stat().st_size == backup.size
+    assert not (tmp_path / "early").exists()

@@ -7,11 +7,14 @@ from here on. Resource classes come as arguments; this module knows none.
 from asyncio import Future
 from collections.abc import Callable, Generator
 from itertools import count
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar
 
 from copycat.errors import ResourceTypeError, UnknownResourceError
 from copycat.io.serializer import ENCODING_VERSION, Serializer
+from copycat.raft.client.backup import Backup
+from copycat.raft.client.client import BACKUP_SECONDS
 from copycat.raft.protocol.operations import ConsistencyLevel
 from copycat.resource.operations import (
     CATALOG,
@@ -46,6 +49,9 @@ class Client(Submitter, Protocol):
 
     async def status(self) -> Any:
         """How the cluster is, as one of its servers sees it."""
+
+    async def backup(self, path: str | Path, *, force: bool = False, timeout: float = ...) -> Backup:
+        """Have the cluster's state written to a file."""
 
     def on_state_change(self, callback: Callable[[Any], object]) -> Listener[Any]:
         """Hear of every change of `state`."""
@@ -113,6 +119,20 @@ class Copycat:
     async def status(self) -> Any:
         """How the cluster is, as one of its servers sees it: leader, members, and why there is no leader."""
         return await self._client.status()
+
+    async def backup(self, path: str | Path, *, force: bool = False, timeout: float = BACKUP_SECONDS) -> Backup:
+        """Write a backup of all resources to the new file `path`: all that was acknowledged before this is in it.
+
+        It is the state at one index, `Backup.index`, taken while commands go on, and verified before the file gets its
+        name. `copycat restore` makes a new cluster of it.
+
+        force: replace a file that is there. timeout: in seconds, how long to look for a leader, and to wait for each of
+        its answers.
+
+        Raises: ConfigurationError if there is such a file; NoLeaderError, ConnectError; StorageError if the leader
+        cannot take a snapshot, saying why, or the file cannot be written; CorruptionError. Nothing is left of it then.
+        """
+        return await self._client.backup(path, force=force, timeout=timeout)
 
     # -- resources ---------------------------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import Coroutine, Iterable, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 from copycat import atomic, collections, coordination
@@ -12,7 +13,8 @@ from copycat.io.serializer import Serializer
 from copycat.io.storage.storage import Storage
 from copycat.io.transport.local import LocalTransport
 from copycat.io.transport.transport import Transport
-from copycat.raft.client.client import RaftClient
+from copycat.raft.client.backup import Backup, fetch_backup
+from copycat.raft.client.client import BACKUP_SECONDS, RaftClient
 from copycat.raft.client.states import Recovery
 from copycat.raft.core.config import RaftConfig
 from copycat.raft.machine.codec import ValueCodec
@@ -202,6 +204,15 @@ class CopycatReplica(Copycat, Buildable):
         if not self._is_running:
             raise ClosedError("the replica is not open")
         return await self._at_server(self.server.take_snapshot())
+
+    async def backup(self, path: str | Path, *, force: bool = False, timeout: float = BACKUP_SECONDS) -> Backup:
+        """As `Copycat.backup`: from the leader, whichever member that is, over this replica's transport."""
+        if self._context is not None:
+            self._context.check_process()
+        if not self._is_running:
+            raise ClosedError("the replica is not open")
+        addresses = [member.address for member in self.server.identity.members]
+        return await self._at_server(fetch_backup(self.server.transport, addresses, path, force=force, timeout=timeout))
 
     async def _at_server(self, work: Coroutine[Any, Any, T]) -> T:
         if self._thread is None:

@@ -7,6 +7,7 @@ later turn of the loop, in their order. What can happen to a session is done to 
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 from copycat.errors import (
@@ -22,6 +23,7 @@ from copycat.errors import (
 )
 from copycat.handle import Copycat
 from copycat.io.serializer import Serializer
+from copycat.raft.client.backup import Backup
 from copycat.raft.client.states import ClientState, Loss
 from copycat.raft.machine.executor import Results
 from copycat.raft.machine.host import Clockwork
@@ -155,6 +157,10 @@ class LocalClient:
 
     async def status(self) -> dict[str, Any]:
         return {"leader": self.leader}
+
+    async def backup(self, path: str | Path, *, force: bool = False, timeout: float = 0.0) -> Backup:
+        """Raises ConfigurationError: there are no servers."""
+        raise ConfigurationError(f"{path}: there are no servers here, so there is nothing to back up")
 
     def on_state_change(self, callback: Callable[[Any], object]) -> Listener[Any]:
         return self._states.add(callback)

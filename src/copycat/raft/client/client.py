@@ -9,6 +9,7 @@ from asyncio import AbstractEventLoop, Future, get_running_loop
 from collections.abc import Callable, Generator, Iterable, Sequence
 from enum import StrEnum
 from math import inf
+from pathlib import Path
 from types import EllipsisType
 from typing import Any, Self, TypeVar
 
@@ -23,6 +24,7 @@ from copycat.errors import (
 from copycat.io.serializer import Serializer
 from copycat.io.transport.tcp import TcpTransport
 from copycat.io.transport.transport import Transport
+from copycat.raft.client.backup import Backup, fetch_backup
 from copycat.raft.client.encoding import encode_operation
 from copycat.raft.client.engine import ClientEngine, EventHandler
 from copycat.raft.client.future import CopycatFuture
@@ -47,6 +49,7 @@ MACHINE = 0
 
 SESSION_TIMEOUT_MAX = 2**32 / 1000
 STATUS_SECONDS = 5.0
+BACKUP_SECONDS = 30.0
 
 
 class RaftClient(Buildable):
@@ -398,6 +401,28 @@ class RaftClient(Buildable):
             except CopycatError as error:
                 tried[address] = str(error)
         raise ConnectError(f"no server tells its status: {'; '.join(tried.values())}", tried=tried)
+
+    async def backup(self, path: str | Path, *, force: bool = False, timeout: float = BACKUP_SECONDS) -> Backup:
+        """Write a backup of the cluster's state to the new file `path`: all that was acknowledged before this is in it.
+
+        It is one index: the leader takes a snapshot while commands go on, and its file is fetched, in bounded memory,
+        verified whole, and only then given its name. `copycat restore` makes a new cluster of it. The client need not
+        be open.
+
+        force: replace a file that is there. timeout: in seconds, how long to look for a leader, and to wait for each of
+        its answers.
+
+        Raises: ConfigurationError if there is such a file; NoLeaderError, ConnectError; StorageError if the leader
+        cannot take a snapshot, saying why, or the file cannot be written; CorruptionError. Nothing is left of it then.
+        """
+        transport = self._given_transport if self._given_transport is not None else TcpTransport()
+        addresses = self._engine.connector.addresses if self._engine is not None else []
+        try:
+            known = [*addresses, *(member.address for member in self.members)]
+            return await fetch_backup(transport, known, path, force=force, timeout=timeout)
+        finally:
+            if transport is not self._given_transport:
+                await transport.close()
 
     async def status_of(self, member: str | Member, timeout: float = STATUS_SECONDS) -> dict[str, Any]:
         """What one server says of itself, within `timeout` seconds. The client need not be open.

@@ -57,6 +57,8 @@ class Tag(enum.IntEnum):
     QUERY = 21
     STATUS = 22
     EVENTS_AFTER = 23
+    BACKUP = 28
+    BACKUP_READ = 29
     # a server to a client
     REGISTERED = 32
     RESULTS = 34
@@ -69,6 +71,9 @@ class Tag(enum.IntEnum):
     LEADER = 41
     REGISTER_REFUSED = 42
     EVENTS = 43
+    BACKUP_READY = 48
+    BACKUP_PIECE = 49
+    BACKUP_REFUSED = 50
 
 
 class Reason(enum.IntEnum):
@@ -81,6 +86,7 @@ class Reason(enum.IntEnum):
     TOO_LARGE = 5
     MALFORMED = 6
     STALE = 7  # a query's server cannot answer at this freshness
+    UNAVAILABLE = 8  # this server cannot do it, and the detail says why
 
 
 HEADER_BATCH = Struct("<BQQQI")  # tag, session, first sequence, ack, count; then the blob
@@ -103,6 +109,11 @@ HEADER_ENDED = Struct("<BQB")  # tag, session, why
 HEADER_EVENTS_AFTER = Struct("<BQQ")  # tag, session, index of the last event delivered
 HEADER_EVENTS = Struct("<BQQ")  # tag, session, index of the batch before the first; then batches of events
 HEADER_STATUS = Struct("<BQ")  # tag, request
+HEADER_BACKUP = Struct("<BQ")  # tag, request
+HEADER_BACKUP_READ = Struct("<BQQI")  # tag, request, offset, length
+HEADER_BACKUP_READY = Struct("<BQQQ")  # tag, request, index, size in bytes
+HEADER_BACKUP_PIECE = Struct("<BQQ")  # tag, request, offset; then the bytes
+HEADER_BACKUP_REFUSED = Struct("<BQB")  # tag, request, reason; then UTF-8 detail
 
 encode_msgpack = msgspec.msgpack.Encoder().encode
 _decode_operations = msgspec.msgpack.Decoder(list[list[Any]]).decode

@@ -27,10 +27,12 @@ from copycat.raft.protocol.wire import (
     HEADER_REGISTERED,
     HEADER_RELAY,
     KEPT_SESSION,
+    Reason,
     Tag,
     encode_msgpack,
     unpack,
 )
+from copycat.raft.server.backups import Backups, WaitingBackup
 from copycat.raft.server.contacts import propose_expiries, propose_tick, propose_types
 from copycat.raft.server.delivery import Delivery
 from copycat.raft.server.identity import Identity
@@ -75,6 +77,7 @@ class Desk:
         self.intake: Intake | None = None  # while this server leads and is ready
         self.reads = Reads(driver, limits.max_waiting_queries)
         self.delivery = Delivery(driver)
+        self.backups: Backups  # set once, before the driver starts
         self.on_notice: Callable[[], object] = _silence  # called when who leads may have changed
 
     # -- connections -------------------------------------------------------------------------------------------------
@@ -93,6 +96,7 @@ class Desk:
     def disconnected(self, client: ClientConnection) -> None:
         self._clients.pop(client.route, None)
         self.delivery.disconnected(client)
+        self.backups.disconnected(client)
         if self.intake is not None:
             self.intake.disconnected(client)
 
@@ -132,6 +136,10 @@ class Desk:
         if frame[0] == Tag.EVENTS_AFTER:
             _, session_id, index = unpack(HEADER_EVENTS_AFTER, frame)
             self.delivery.send_after(session_id, client, index)
+        elif frame[0] == Tag.BACKUP:
+            self._backup(client, frame)
+        elif frame[0] == Tag.BACKUP_READ:
+            self.backups.read(client, frame)
         elif frame[0] != Tag.QUERY and frame[0] not in AS_LEADER:
             raise _unknown(frame)  # here, where it costs the connection it came on
         elif self.intake is not None or raft.is_leader:
@@ -212,6 +220,17 @@ class Desk:
             return False
         self.reads.answer_when_reached(query)
         return True
+
+    def _backup(self, client: ClientConnection, frame: bytes) -> None:
+        """Only a leader's holds all that was acknowledged before it was asked for."""
+        backup = WaitingBackup.of(client, frame, self.backups)
+        if self.intake is None:
+            leader = self.known_leader
+            known = f"{leader} leads, at {self._members.get(leader, '?')}" if leader else "no leader is known"
+            backup.refuse(Reason.NO_LEADER, f"{self._identity.member.id} does not lead; {known}")
+            return
+        self.reads.confirm_first(backup)
+        self._driver.wake()
 
     # -- leading -----------------------------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ from typing import Protocol
 
 from copycat.errors import ProtocolError
 from copycat.raft.machine.executor import Executor
+from copycat.raft.machine.sessions import ServerSession
 from copycat.raft.protocol.operations import ConsistencyLevel
 from copycat.raft.protocol.wire import HEADER_ANSWER, HEADER_QUERY, HEADER_QUERY_REFUSED, Reason, Tag, unpack
 from copycat.raft.server.origins import Origin
@@ -42,6 +43,16 @@ class WaitingQuery:
     def refuse(self, reason: Reason, detail: str) -> None:
         """Tell the client that this server does not answer."""
         self.origin.send(HEADER_QUERY_REFUSED.pack(Tag.QUERY_REFUSED, self.request, reason) + detail.encode())
+
+    def answer(self, executor: Executor, session: ServerSession | None) -> None:
+        """The state is what was asked for."""
+        results = executor.query(session, self.blob, self.count)
+        if results is None:
+            self.refuse(Reason.TOO_LARGE, f"the results of {self.count} queries are too large together")
+            return
+        event_index = 0 if session is None else session.event_index
+        header = HEADER_ANSWER.pack(Tag.ANSWER, self.request, executor.applied_index, event_index)
+        self.origin.send(header + results)
 
 
 LEVELS = frozenset(int(level) for level in ConsistencyLevel)
@@ -118,10 +129,4 @@ class Reads:
             self._blocked.append(query)
         else:
             self._unanswered -= 1
-            results = executor.query(session, query.blob, query.count)
-            if results is None:
-                query.refuse(Reason.TOO_LARGE, f"the results of {query.count} queries are too large together")
-                return
-            event_index = 0 if session is None else session.event_index
-            header = HEADER_ANSWER.pack(Tag.ANSWER, query.request, executor.applied_index, event_index)
-            query.origin.send(header + results)
+            query.answer(executor, session)

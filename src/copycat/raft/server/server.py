@@ -29,6 +29,7 @@ from copycat.raft.protocol.handshake import decode_hello, encode_hello
 from copycat.raft.protocol.members import Member, parse_members
 from copycat.raft.protocol.state_machine import StateMachine
 from copycat.raft.protocol.wire import HEADER_STATUS, Tag, encode_msgpack
+from copycat.raft.server.backups import Backups
 from copycat.raft.server.desk import Desk
 from copycat.raft.server.directory import Directory
 from copycat.raft.server.disk_worker import DiskThread, MakeDiskWorker
@@ -217,6 +218,7 @@ class RaftServer(Buildable):
             post=driver.post,
             fail=driver.fail,
         )
+        desk.backups = Backups(snapshots, worker, driver.snapshots.taker.ask, driver.wake)
         self.driver, self.desk = driver, desk
         self._inbound.admit_early_callers(desk)
         driver.start()
@@ -378,6 +380,13 @@ class RaftServer(Buildable):
 
     def status_frame(self, request: int) -> bytes:
         return HEADER_STATUS.pack(Tag.STATUS_ANSWER, request) + encode_msgpack(self.status().as_dict())
+
+    @property
+    def transport(self) -> Transport:
+        """What it dials the others with, on its loop. Raises ClosedError before `open`."""
+        if not hasattr(self, "_transport"):
+            raise ClosedError(f"server {self.member.id} is not open")
+        return self._transport
 
     @property
     def address(self) -> Address:
