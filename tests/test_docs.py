@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from copycat.cli import backup, bench, chaos, demo, inspect, server, simulate, status
+from copycat.cli import backup, bench, chaos, demo, inspect, restore, server, simulate, status
 from copycat.testing.processes import free_ports
 
 ROOT = Path(__file__).parent.parent
@@ -130,6 +130,7 @@ def three_members() -> str:
         server.COMMAND,
         status.COMMAND,
         backup.COMMAND,
+        restore.COMMAND,
         inspect.COMMAND,
         demo.COMMAND,
         bench.COMMAND,

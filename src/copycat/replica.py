@@ -100,6 +100,7 @@ class CopycatReplica(Copycat, Buildable):
         random: random.Random | None = None,
     ) -> None:
         own = LocalTransport()
+        self._registry = own.registry
         doors: Sequence[tuple[Transport, Address]] = [(own, Address(OWN_DOOR.host, OWN_DOOR.port))]
         self.server = make_server(
             member,
@@ -211,8 +212,18 @@ class CopycatReplica(Copycat, Buildable):
             self._context.check_process()
         if not self._is_running:
             raise ClosedError("the replica is not open")
-        addresses = [member.address for member in self.server.identity.members]
-        return await self._at_server(fetch_backup(self.server.transport, addresses, path, force=force, timeout=timeout))
+        return await self._at_server(self._fetch_backup(path, force, timeout))
+
+    async def _fetch_backup(self, path: str | Path, force: bool, timeout: float) -> Backup:
+        members = self.server.identity.members
+        if len(members) > 1:
+            addresses = [member.address for member in members]
+            return await fetch_backup(self.server.transport, addresses, path, force=force, timeout=timeout)
+        transport = LocalTransport(self._registry)  # nobody dials a member that is alone, at whatever address
+        try:
+            return await fetch_backup(transport, [OWN_DOOR.address], path, force=force, timeout=timeout)
+        finally:
+            await transport.close()
 
     async def _at_server(self, work: Coroutine[Any, Any, T]) -> T:
         if self._thread is None:

@@ -11,8 +11,8 @@ from copycat.cli.text import table
 from copycat.errors import ProtocolError
 from copycat.io.storage.findings import Inspection
 from copycat.io.storage.record import Block
+from copycat.raft.protocol.configuration import Configuration
 from copycat.raft.protocol.entries import KEEP_ALIVE, REGISTER, BlockKind, Item, ItemKind, iterate_items, unpack_types
-from copycat.raft.server.directory import Configuration
 
 
 def as_dict(found: Inspection, configuration: Configuration | None, configuration_index: int) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Sequence
 
 from copycat import __version__
-from copycat.cli import backup, bench, bench_client, chaos, demo, inspect, server, simulate, status
+from copycat.cli import backup, bench, bench_client, chaos, demo, inspect, restore, server, simulate, status
 from copycat.cli.command import Command
 from copycat.cli.settings import SettingError, add_flags, resolve
 from copycat.errors import CopycatError
@@ -15,6 +15,7 @@ COMMANDS: tuple[Command, ...] = (
     server.COMMAND,
     status.COMMAND,
     backup.COMMAND,
+    restore.COMMAND,
     inspect.COMMAND,
     demo.COMMAND,
     bench.COMMAND,

@@ -173,6 +173,20 @@ class Executor:
         clockwork.applying = False
         return outcomes
 
+    def begin_anew(self, index: int) -> None:
+        """Go on at `index`, far behind the last one applied, as the state of a new cluster: nobody of the old one is
+        there, so every session ends as if it had expired. Log time stands where it stood, and timers wait.
+        """
+        check(index > self.applied_index, "a state goes on at a later index", index, self.applied_index)
+        clockwork, outcomes = self.clockwork, list[Outcome]()
+        clockwork.index, clockwork.applying = index, True
+        for session in self.sessions:
+            self._end(session.id, index, End.EXPIRED, outcomes)
+        self._end_overflowing(index, outcomes)
+        self.applied_index = clockwork.index = index
+        clockwork.applying = False
+        self.take_published()
+
     def take_published(self) -> list[int]:
         """The sessions to which something was published since this was last asked, in order."""
         published = self.clockwork.published

@@ -18,6 +18,7 @@ class Hello(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     members: the text forms this member was started with, sorted; compared while forming.
     versions: lowest and highest protocol version spoken.
     types: the (name, version) of every state machine type this member can run.
+    begins_with: the digest of the state a restored member begins with; compared while forming.
     credentials: opaque; for a later authenticator.
     """
 
@@ -29,6 +30,7 @@ class Hello(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     incarnations: dict[str, bytes] = {}
     members: tuple[str, ...] = ()
     types: tuple[tuple[str, int], ...] = ()
+    begins_with: bytes = b""
     credentials: bytes = b""
 
 

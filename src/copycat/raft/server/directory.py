@@ -19,19 +19,14 @@ from copycat.io.storage.storage import Storage, explain
 from copycat.raft.core.config import RaftConfig
 from copycat.raft.core.log_view import LogView
 from copycat.raft.core.raft import Raft
+from copycat.raft.protocol.configuration import Configuration
 from copycat.raft.protocol.entries import BlockKind
 from copycat.raft.protocol.members import Member
+from copycat.raft.server.beginning import require_beginning
 from copycat.raft.server.identity import Identity
 from copycat.raft.server.snapshot_taker import id_of
 
 _log = logging.getLogger(__name__)
-
-
-class Configuration(msgspec.Struct, frozen=True, kw_only=True):
-    """What a leader's first entry carries: the cluster and its members, in text form, as of that entry."""
-
-    cluster_id: bytes
-    members: list[str]
 
 
 class Directory:
@@ -65,12 +60,15 @@ class Directory:
                 "give each member a directory of its own"
             )
         self._metadata = metadata
+        if metadata.begins_with and not metadata.cluster_id:
+            require_beginning(self._storage, metadata, self._members)
         return Identity(
             member=self._member,
             members=self._members_in_force(metadata),
             incarnation=metadata.incarnation,
             cluster_id=metadata.cluster_id,
             incarnations=dict(metadata.incarnations),
+            begins_with=metadata.begins_with,
         )
 
     def _members_in_force(self, metadata: Metadata) -> list[Member]:
@@ -190,7 +188,7 @@ class Directory:
         if initialized:
             (block,) = log.read(initialized, initialized, 1)
             found = msgspec.msgpack.decode(block.body, type=Configuration)
-        elif newest is not None:
+        elif newest is not None and newest.header.cluster_id:  # one without was restored, before there was a cluster
             found = msgspec.msgpack.decode(newest.header.configuration, type=Configuration)
         else:
             found = Configuration(cluster_id=metadata.cluster_id, members=metadata.members)

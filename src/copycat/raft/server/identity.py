@@ -30,6 +30,7 @@ def cluster_id_of(incarnations: dict[str, bytes]) -> bytes:
 class Identity:
     """`cluster_id` is empty until formed; then `incarnations` names every member's.
 
+    begins_with: the digest of the state this member was restored with, b"" for none: all must begin with the same.
     types: the (name, version) of each state machine type this member can run; `announced` holds the other members'.
     """
 
@@ -39,6 +40,7 @@ class Identity:
     cluster_id: bytes = b""
     incarnations: dict[str, bytes] = field(default_factory=dict)
     heard: dict[str, bytes] = field(default_factory=dict)
+    begins_with: bytes = b""
     types: tuple[tuple[str, int], ...] = ()
     announced: dict[str, tuple[tuple[str, int], ...]] = field(default_factory=dict)
 
@@ -64,6 +66,7 @@ class Identity:
             incarnation=self.incarnation,
             incarnations=self.incarnations,
             members=self.ids,
+            begins_with=self.begins_with,
             types=self.types,
         )
 
@@ -94,6 +97,11 @@ class Identity:
             raise HandshakeError(
                 f"{hello.member_id} was started with members {', '.join(hello.members)}, but {self.member.id} with "
                 f"{', '.join(self.ids)}: start every member with the same list"
+            )
+        if hello.begins_with != self.begins_with:
+            raise HandshakeError(
+                f"{hello.member_id} begins with {_state_name(hello.begins_with)}, but {self.member.id} with "
+                f"{_state_name(self.begins_with)}: restore every member from the same backup, into an empty directory"
             )
         self.heard[hello.member_id] = hello.incarnation
         return self.form_if_all_heard()
@@ -143,3 +151,8 @@ class Identity:
                 f"remove {name}, then join under a new id"
             )
         self.cluster_id, self.incarnations = hello.cluster_id, dict(hello.incarnations)
+
+
+def _state_name(begins_with: bytes) -> str:
+    """For people."""
+    return f"the restored state {begins_with.hex()[:8]}" if begins_with else "nothing"

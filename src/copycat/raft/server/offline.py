@@ -11,10 +11,7 @@ Source: protocol §1.8, §8.4.
 
 from collections.abc import Iterator
 
-import msgspec
-
-from copycat.errors import CopycatError, LogError
-from copycat.io.msgpack import UNREADABLE
+from copycat.errors import LogError, ProtocolError
 from copycat.io.storage.disk import Disk
 from copycat.io.storage.findings import Inspection
 from copycat.io.storage.inspection import blocks_of
@@ -24,8 +21,8 @@ from copycat.raft.machine.codec import ValueCodec
 from copycat.raft.machine.executor import Executor
 from copycat.raft.machine.snapshot import restore
 from copycat.raft.protocol.chunks import decode_chunks
+from copycat.raft.protocol.configuration import Configuration, decode_configuration
 from copycat.raft.protocol.entries import BlockKind
-from copycat.raft.server.directory import Configuration
 from copycat.raft.server.executors import MakeMachines, new_executor
 
 
@@ -117,6 +114,6 @@ def _beginning(found: Inspection, wanted: int) -> SnapshotFile | None:
 
 def _decode(configuration: bytes) -> Configuration | None:
     try:
-        return msgspec.msgpack.decode(configuration, type=Configuration)
-    except (*UNREADABLE, CopycatError):
+        return decode_configuration(configuration)
+    except ProtocolError:
         return None
