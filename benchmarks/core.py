@@ -14,6 +14,7 @@ from copycat.raft.core.config import RaftConfig
 from copycat.raft.core.effects import Committed, Effect, Replicate
 from copycat.raft.core.events import Applied, Event, Flushed, Persisted, Proposed, Received
 from copycat.raft.core.log_view import LogView
+from copycat.raft.core.membership import Membership
 from copycat.raft.core.raft import Raft
 from copycat.raft.protocol.entries import ItemKind, pack_item
 from copycat.raft.protocol.messages import AppendResponse, PollResponse, VoteResponse
@@ -24,6 +25,7 @@ from copycat.testing.replicas import Block
 
 MANY = 256
 BODY = bytes(130)
+MEMBERS = Membership(0, ("a", "b", "c"), (), b"")
 
 
 class LeaderAlone:
@@ -32,8 +34,8 @@ class LeaderAlone:
     def __init__(self) -> None:
         self._raft = Raft(
             member_id="a",
-            voters="abc",
-            configuration=b"",
+            memberships=[MEMBERS],
+            read_membership=lambda _index, _body: MEMBERS,
             config=RaftConfig(),
             log=LogView(),
             term=0,

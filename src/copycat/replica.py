@@ -74,6 +74,8 @@ class CopycatReplica(Copycat, Buildable):
     listen: the address to listen on, "host:port"; None: the advertised one if it is an IP address or localhost.
     transport: None for TCP, which refuses to listen beyond loopback without TLS (see TcpTransport).
     config: times of consensus. limits: what the server takes from clients.
+    join: with a new directory, ask the cluster that the other `members` belong to, to let this one in. vote: and for a
+        vote, as soon as it is level; False: it stays without one.
     thread: run the server on an event loop and thread of its own, so that a busy program deposes no leader and loses
         no session; False runs it on the loop that opens this.
     session_timeout, timeout, recovery, serializer, random: as for CopycatClient.
@@ -92,6 +94,8 @@ class CopycatReplica(Copycat, Buildable):
         transport: Transport | None = None,
         config: RaftConfig | None = None,
         limits: ServerLimits | None = None,
+        join: bool = False,
+        vote: bool = True,
         thread: bool = True,
         session_timeout: float = SESSION_TIMEOUT_SECONDS,
         timeout: float | None = TIMEOUT_SECONDS,
@@ -112,6 +116,8 @@ class CopycatReplica(Copycat, Buildable):
             doors=doors,
             config=config,
             limits=limits,
+            join=join,
+            vote=vote,
             random=random,
         )
         self._thread = LoopThread(f"copycat-{self.server.member.id}") if thread else None
@@ -178,16 +184,25 @@ class CopycatReplica(Copycat, Buildable):
                         await self._thread.close()
                     self._is_running = False
 
+    async def leave(self, timeout: float = TIMEOUT_SECONDS) -> None:
+        """Leave the cluster for good, then close. The directory is of no more use, and the id never returns.
+
+        Raises: ConfigurationError when this is the only member with a vote; NoLeaderError when no leader let it go
+        within `timeout` seconds, IndeterminateError when that is not known; it is then open as before. ClosedError.
+        """
+        self._require_open()
+        await super().close()
+        await self._at_server(self.server.leave(timeout))
+        await self.close()
+
+    async def transfer_leadership(self, member: str | None = None, timeout: float = 5.0) -> None:
+        """Let `member` lead, None: whoever holds most; as `RaftServer.transfer_leadership`."""
+        self._require_open()
+        await self._at_server(self.server.transfer_leadership(member, timeout))
+
     async def server_status(self) -> Status:
         """What this replica's own server knows. Raises ClosedError while it is not open."""
-        if self._context is not None:
-            self._context.check_process()
-        if not self._is_running:
-            raise ClosedError(
-                "the replica is closed: open another"
-                if self._is_closed
-                else "the replica is not open: await its open()"
-            )
+        self._require_open()
 
         async def ask() -> Status:
             return self.server.status()
@@ -200,11 +215,18 @@ class CopycatReplica(Copycat, Buildable):
         Servers take snapshots by themselves, see `Storage`. Raises: SnapshotError, naming the resource whose state
         cannot be encoded; StorageError when there is no room; ClosedError while it is not open.
         """
+        self._require_open()
+        return await self._at_server(self.server.take_snapshot())
+
+    def _require_open(self) -> None:
         if self._context is not None:
             self._context.check_process()
         if not self._is_running:
-            raise ClosedError("the replica is not open")
-        return await self._at_server(self.server.take_snapshot())
+            raise ClosedError(
+                "the replica is closed: open another"
+                if self._is_closed
+                else "the replica is not open: await its open()"
+            )
 
     async def backup(self, path: str | Path, *, force: bool = False, timeout: float = BACKUP_SECONDS) -> Backup:
         """As `Copycat.backup`: from the leader, whichever member that is, over this replica's transport."""

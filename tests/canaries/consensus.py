@@ -36,9 +36,11 @@ CONSENSUS = (
     Canary(
         name="A candidate asks for votes before its own is on the disk",
         module="copycat.raft.core.candidate",
-        before="raft.become(Candidate(deadline_ms=raft.now + raft.election_timeout(), polling=False))",
+        before="""
+            raft.become(Candidate(deadline_ms=raft.now + raft.election_timeout(), polling=False, transfer=transfer))
+        """,
         after="""
-            raft.become(Candidate(deadline_ms=raft.now + raft.election_timeout(), polling=False))
+            raft.become(Candidate(deadline_ms=raft.now + raft.election_timeout(), polling=False, transfer=transfer))
             for member in raft.others:
                 raft.send(
                     member, VoteRequest(term=raft.term, last_index=raft.log.last_index, last_term=raft.log.last_term)
@@ -74,8 +76,8 @@ CONSENSUS = (
     Canary(
         name="A leader counts itself before its own disk has the entry",
         module="copycat.raft.core.leader",
-        before="index = agreed([raft.durable_index, *(progress.match_index for progress in role.members.values())])",
-        after="index = agreed([raft.log.last_index, *(progress.match_index for progress in role.members.values())])",
+        before="index = agreed(tally(raft, raft.durable_index, (progress.match_index for progress in role.voting)))",
+        after="index = agreed(tally(raft, raft.log.last_index, (progress.match_index for progress in role.voting)))",
         danger="a power cut takes acknowledged writes from a majority",
         judges=("5",),
     ),

@@ -36,6 +36,7 @@ from copycat.raft.protocol.messages import (
     InstallResponse,
     PollRequest,
     PollResponse,
+    TimeoutNow,
     VoteRequest,
     VoteResponse,
 )
@@ -162,6 +163,7 @@ WIRE: dict[str, Target] = {
                     term=2, index=9, last_term=1, chain=7, time=80, size=2**33, serial=3, offset=2**20, data=b"piece"
                 )
             ),
+            wire.encode_message(TimeoutNow(term=7)),
             wire.encode_message(InstallResponse(term=2, index=9, serial=3, offset=2**20 + 5)),
         ],
     ),

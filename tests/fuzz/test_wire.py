@@ -21,6 +21,7 @@ from copycat.raft.protocol.messages import (
     Message,
     PollRequest,
     PollResponse,
+    TimeoutNow,
     VoteRequest,
     VoteResponse,
 )
@@ -67,7 +68,7 @@ def test_a_hello_with_anything_in_any_field_is_read_or_refused(document: bytes, 
 MESSAGES: st.SearchStrategy[Message] = st.one_of(
     st.builds(PollRequest, term=NUMBERS, last_index=NUMBERS, last_term=NUMBERS),
     st.builds(PollResponse, term=NUMBERS, proposed=NUMBERS, granted=st.booleans()),
-    st.builds(VoteRequest, term=NUMBERS, last_index=NUMBERS, last_term=NUMBERS),
+    st.builds(VoteRequest, term=NUMBERS, last_index=NUMBERS, last_term=NUMBERS, transfer=st.booleans()),
     st.builds(VoteResponse, term=NUMBERS, granted=st.booleans()),
     st.builds(
         AppendResponse,
@@ -91,6 +92,7 @@ MESSAGES: st.SearchStrategy[Message] = st.one_of(
         offset=NUMBERS,
         data=st.binary(max_size=100),
     ),
+    st.builds(TimeoutNow, term=NUMBERS),
     st.builds(InstallResponse, term=NUMBERS, index=NUMBERS, serial=NUMBERS, offset=NUMBERS),
 )
 

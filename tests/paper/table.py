@@ -24,7 +24,11 @@ SECTIONS = {
     "3.7": "Follower and candidate crashes",
     "3.8": "Persisted state and server restarts",
     "3.9": "Timing and availability",
+    "3.10": "Leadership transfer extension",
     "4.1": "Safety of membership changes",
+    "4.2": "Availability while members change",
+    "4.2.1": "Catching up new servers",
+    "4.2.2": "Removing the current leader",
     "4.2.3": "Disruptive servers",
     "5.3": "Implementing InstallSnapshot",
     "6.2": "Routing requests to the leader",
@@ -41,8 +45,8 @@ HEAD = """\
 
 Which test shows which rule of Raft as in Ongaro's dissertation, *Consensus: Bridging Theory and Practice* (2014), by
 its sections. Where we differ, or say more, [the protocol](protocol.md#3-elections-leases-reads) says so. Not built:
-leadership transfer (§3.10), changes of membership (§4, but for what stands here) and the rest of log compaction (§5):
-see [protocol §8](protocol.md#8-membership-and-snapshots).
+joint consensus (§4.3), as members change one at a time, and compaction other than by snapshots (§5.2 to §5.4); see
+[protocol §8](protocol.md#8-membership-and-snapshots).
 
 The [scenarios](../../tests/scenarios/README.md) are scripts to read. This page is written by `make fix`.
 """

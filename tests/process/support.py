@@ -89,9 +89,11 @@ class ProcessCluster(LocalCluster):
 
 
 @asynccontextmanager
-async def running(directory: Path, size: int = 3, **more: Sequence[str]) -> AsyncIterator[ProcessCluster]:
+async def running(
+    directory: Path, size: int = 3, *, kind: type[ProcessCluster] = ProcessCluster, **more: Sequence[str]
+) -> AsyncIterator[ProcessCluster]:
     """A cluster that has a leader. Whatever happens inside, no process stays; a failure shows the servers' logs."""
-    cluster = ProcessCluster(directory, size, **more)
+    cluster = kind(directory, size, **more)
     try:
         cluster.start()
         await cluster.wait_for_leader()

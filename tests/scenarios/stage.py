@@ -13,10 +13,12 @@ from copycat.raft.core import leader
 from copycat.raft.core.candidate import Candidate
 from copycat.raft.core.config import RaftConfig
 from copycat.raft.core.effects import (
+    ChangeRefused,
     ClearFault,
     Committed,
     Discard,
     InstallSnapshot,
+    MembershipChanged,
     Persist,
     ProposalRefused,
     ReadReady,
@@ -32,6 +34,7 @@ from copycat.raft.core.effects import (
 )
 from copycat.raft.core.events import (
     Applied,
+    ChangeProposed,
     ChunkStored,
     CommitAwaited,
     Event,
@@ -44,6 +47,7 @@ from copycat.raft.core.events import (
     Received,
     SnapshotReceived,
     SnapshotSpoiled,
+    TransferRequested,
     Unreachable,
 )
 from copycat.raft.core.follower import Follower
@@ -52,9 +56,9 @@ from copycat.raft.core.leader import Leader
 from copycat.raft.core.raft import Raft
 from copycat.raft.protocol.messages import Message
 from tests.raft.core.cluster import Node, append_of
-from tests.raft.core.disk import FakeBlock
+from tests.raft.core.disk import FakeBlock, list_of, read_list
 from tests.raft.core.member import START, blocks_of
-from tests.scenarios.words import log_of, message_in_words, positions
+from tests.scenarios.words import log_of, members_of, message_in_words, positions
 
 SETTINGS = {
     "election": "election_timeout_ms",
@@ -135,6 +139,7 @@ class Stage:
                 name=name, blocks=blocks, durable=len(blocks), metadata=(term, facts.get("vote", "")), random=random
             )
         for name in given:
+            self.actors[name].formed = list_of(given)
             self.do_restart(name)
 
     def do_restart(self, name: str) -> None:
@@ -142,8 +147,8 @@ class Stage:
         log = actor.open()
         actor.raft = Raft(
             member_id=name,
-            voters=list(self.actors),
-            configuration=b"members",
+            memberships=actor.lists(),
+            read_membership=read_list,
             config=self.config,
             log=log,
             term=actor.metadata[0],
@@ -306,8 +311,22 @@ class Stage:
     def do_awaited(self, name: str) -> None:
         self.step(self.actors[name], CommitAwaited())
 
+    def do_change(self, name: str, *members: str) -> None:
+        active = [member for member in members if not member.startswith("+")]
+        passive = [member.removeprefix("+") for member in members if member.startswith("+")]
+        self.step(self.actors[name], ChangeProposed(list_of(active, passive)))
+
+    def do_join(self, *members: str) -> None:
+        for name in members:
+            formed = next(iter(self.actors.values())).formed
+            self.actors[name] = Actor(name=name, formed=formed, random=len(self.actors) / 5)
+            self.do_restart(name)
+
+    def do_transfer(self, name: str, heir: str | None = None) -> None:
+        self.step(self.actors[name], TransferRequested(heir))
+
     def do_snapshot(self, name: str, keep: str = "0") -> None:
-        event = self.actors[name].take_snapshot(int(keep))
+        event = self.actors[name].take_snapshot(self.live(name).memberships, int(keep))
         assert event is not None, f"{name} has applied nothing since its last snapshot"
         self.step(self.actors[name], event)
 
@@ -411,6 +430,10 @@ class Stage:
                 else:
                     led = f", led by {known}" if known not in (None, actor.name) else ""
                     self.say(actor, f"{role} in term {term}{led}")
+            case MembershipChanged(membership=membership):
+                self.say(actor, f"goes by {members_of(membership)}")
+            case ChangeRefused(reason=reason):
+                self.say(actor, f"refuses the change: {reason}")
             case ReadReady(tokens=tokens, index=index):
                 self.say(actor, f"answers {' '.join(map(str, tokens))} once {index} is applied")
             case ReadRefused(tokens=tokens):

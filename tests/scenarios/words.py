@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from copycat.raft.core.membership import Membership
 from copycat.raft.protocol.messages import (
     Append,
     AppendResponse,
@@ -11,6 +12,7 @@ from copycat.raft.protocol.messages import (
     Message,
     PollRequest,
     PollResponse,
+    TimeoutNow,
     VoteRequest,
     VoteResponse,
 )
@@ -28,6 +30,11 @@ def log_of(disk: FakeDisk) -> str:
     return (f"({index}/{term})" if index else "") + terms(disk.blocks)
 
 
+def members_of(membership: Membership) -> str:
+    """Who takes part; a plus for those without a vote."""
+    return " ".join([*membership.active, *(f"+{member}" for member in membership.passive)])
+
+
 def positions(blocks: Sequence[BlockHead]) -> str:
     """Blocks as index/term; of many entries as first-last/term."""
     return " ".join(
@@ -43,7 +50,10 @@ def message_in_words(message: Message) -> str:
         case PollResponse(granted=granted, proposed=proposed, term=term):
             return f"poll for term {proposed}: {'yes' if granted else f'no, my term is {term}'}"
         case VoteRequest(term=term, last_index=index, last_term=last_term):
-            return f"vote in term {term}, my log ends at {index}/{last_term}"
+            asked = ", the leader asked for it" if message.transfer else ""
+            return f"vote in term {term}, my log ends at {index}/{last_term}{asked}"
+        case TimeoutNow(term=term):
+            return f"you lead next after term {term}"
         case VoteResponse(granted=granted, term=term):
             return f"vote in term {term}: {'yes' if granted else 'no'}"
         case Append():

@@ -6,7 +6,19 @@ from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Sequence
 
 from copycat import __version__
-from copycat.cli import backup, bench, bench_client, chaos, demo, inspect, restore, server, simulate, status
+from copycat.cli import (
+    backup,
+    bench,
+    bench_client,
+    chaos,
+    demo,
+    inspect,
+    member,
+    restore,
+    server,
+    simulate,
+    status,
+)
 from copycat.cli.command import Command
 from copycat.cli.settings import SettingError, add_flags, resolve
 from copycat.errors import CopycatError
@@ -14,6 +26,7 @@ from copycat.errors import CopycatError
 COMMANDS: tuple[Command, ...] = (
     server.COMMAND,
     status.COMMAND,
+    member.COMMAND,
     backup.COMMAND,
     restore.COMMAND,
     inspect.COMMAND,

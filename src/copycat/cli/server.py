@@ -32,6 +32,18 @@ SETTINGS = (
     Setting(name="memory", is_switch=True, default=False, help="keep data in memory instead: it dies with the process"),
     Setting(name="listen", metavar="HOST:PORT", help="where to listen, if not at this member's address in --members"),
     Setting(
+        name="join",
+        is_switch=True,
+        default=False,
+        help="with a new directory: ask the cluster of the other --members to let this one in",
+    ),
+    Setting(
+        name="no-vote",
+        is_switch=True,
+        default=False,
+        help="with --join: stay without a vote; serves SERIALIZABLE reads, and counts for no majority",
+    ),
+    Setting(
         name="resources",
         metavar="MODULE:CLASS",
         is_list=True,
@@ -164,6 +176,8 @@ def server_of(options: Namespace, **more: Any) -> RaftServer:
         resources=resources_of(options.resources),
         storage=storage,
         listen=options.listen,
+        join=options.join,
+        vote=not options.no_vote,
         config=RaftConfig(
             election_timeout_ms=options.election_timeout,
             heartbeat_ms=options.heartbeat,

@@ -5,6 +5,7 @@ Every step of every member is checked by the invariants.
 
 import heapq
 import random
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 from zlib import crc32
@@ -12,10 +13,12 @@ from zlib import crc32
 from copycat.errors import check
 from copycat.raft.core.config import RaftConfig
 from copycat.raft.core.effects import (
+    ChangeRefused,
     ClearFault,
     Committed,
     Discard,
     InstallSnapshot,
+    MembershipChanged,
     Persist,
     ProposalRefused,
     ReadReady,
@@ -31,6 +34,7 @@ from copycat.raft.core.effects import (
 )
 from copycat.raft.core.events import (
     Applied,
+    ChangeProposed,
     Event,
     FaultCleared,
     Flushed,
@@ -39,12 +43,14 @@ from copycat.raft.core.events import (
     Reachable,
     ReadRequested,
     Received,
+    SnapshotLost,
     Unreachable,
 )
 from copycat.raft.core.invariants import ClusterWatch, Watch
+from copycat.raft.core.membership import Membership
 from copycat.raft.core.raft import Raft
 from copycat.raft.protocol.messages import Append
-from tests.raft.core.disk import FakeBlock, FakeDisk
+from tests.raft.core.disk import FakeBlock, FakeDisk, list_of, read_list
 
 
 @dataclass(slots=True, kw_only=True)
@@ -60,6 +66,8 @@ class Node(FakeDisk):
     flush_ms: tuple[int, int] = (1, 3)
     paused: list[Event] | None = None
     refused: list[bytes] = field(default_factory=list)
+    changes: list[Membership] = field(default_factory=list)
+    changes_refused: list[str] = field(default_factory=list)
     reads_ready: list[tuple[object, int]] = field(default_factory=list)
     reads_refused: list[object] = field(default_factory=list)
 
@@ -85,6 +93,15 @@ class CoreCluster:
         self.delay_ms = (1, 5)
         self.cluster = ClusterWatch()
         for name in self.names:
+            self.nodes[name].formed = list_of(self.names)
+            self.start(name)
+
+    def join(self, *names: str) -> None:
+        """Members more, of whom the others do not know yet."""
+        formed = self.nodes[self.names[0]].formed
+        for name in names:
+            self.names.append(name)
+            self.nodes[name] = Node(name=name, formed=formed)
             self.start(name)
 
     def start(self, name: str) -> None:
@@ -94,8 +111,8 @@ class CoreCluster:
         log = node.open()
         node.raft = Raft(
             member_id=name,
-            voters=self.names,
-            configuration=",".join(self.names).encode(),
+            memberships=node.lists(),
+            read_membership=read_list,
             config=self.config,
             log=log,
             term=node.metadata[0],
@@ -200,6 +217,8 @@ class CoreCluster:
         elif isinstance(effect, SendSnapshot):
             if (message := node.piece(effect)) is not None:
                 self.transmit(node.name, effect.member, Received(node.name, message))
+            else:
+                self.post(0, node.name, SnapshotLost(effect.snapshot))
         elif isinstance(effect, StoreChunk):
             self.post(self.random.randint(*node.flush_ms), node.name, effect)
         elif isinstance(effect, InstallSnapshot):
@@ -212,6 +231,10 @@ class CoreCluster:
             node.reads_refused += effect.tokens
         elif isinstance(effect, ProposalRefused):
             node.refused += effect.bodies
+        elif isinstance(effect, ChangeRefused):
+            node.changes_refused.append(effect.reason)
+        elif isinstance(effect, MembershipChanged):
+            node.changes.append(effect.membership)
         else:
             assert isinstance(effect, RoleChanged)
 
@@ -266,8 +289,14 @@ class CoreCluster:
     def take_snapshot(self, name: str, keep: int) -> None:
         """A member that is up snapshots what it has applied, and lets go of all but `keep` entries before that."""
         node = self.nodes[name]
-        if node.raft is not None and node.paused is None and (event := node.take_snapshot(keep)) is not None:
-            self.step(name, [event])
+        if node.raft is not None and node.paused is None:
+            event = node.take_snapshot(node.raft.memberships, keep)
+            if event is not None:
+                self.step(name, [event])
+
+    def change(self, name: str, active: Iterable[str], passive: Iterable[str] = ()) -> None:
+        """Ask a member to have the list of members replaced."""
+        self.step(name, [ChangeProposed(list_of(active, passive))])
 
     def read(self, name: str, token: object) -> None:
         self.step(name, [ReadRequested(token)])

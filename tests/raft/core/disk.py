@@ -3,6 +3,7 @@
 A snapshot's file is the state as bytes, so what goes from member to member in pieces is what the next goes on from.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from zlib import crc32
 
@@ -12,7 +13,22 @@ from copycat.errors import check
 from copycat.raft.core.effects import SendSnapshot, StoreChunk
 from copycat.raft.core.events import ChunkStored, SnapshotReceived, SnapshotSpoiled, SnapshotTaken
 from copycat.raft.core.log_view import LogView
+from copycat.raft.core.membership import Membership, Memberships
+from copycat.raft.protocol.entries import BlockKind
 from copycat.raft.protocol.messages import Install, SnapshotId
+
+
+def list_of(active: Iterable[str], passive: Iterable[str] = ()) -> bytes:
+    """A list of members as tests write it into a log: a,b,c;d"""
+    return (",".join(active) + ";" + ",".join(passive)).rstrip(";").encode()
+
+
+def read_list(index: int, body: bytes) -> Membership:
+    active, _, passive = body.decode().partition(";")
+    return Membership(
+        index, tuple(active.split(",")) if active else (), tuple(passive.split(",")) if passive else (), body
+    )
+
 
 Applied = tuple[int, int, int, bytes]  # last index, term, chain, body
 
@@ -46,6 +62,7 @@ class FakeDisk:
     blocks: list[FakeBlock] = field(default_factory=list)
     durable: int = 0
     base: tuple[int, int, int] = (0, 0, 0)  # index, term, chain
+    formed: bytes = b""  # the list of members that the cluster formed with
     snapshots: list[tuple[SnapshotId, bytes]] = field(default_factory=list)  # durable, oldest first, two at most
     aside: bytes = b""  # of a leader's snapshot, so far
     state: list[Applied] = field(default_factory=list)
@@ -65,6 +82,12 @@ class FakeDisk:
         for block in self.blocks:
             log.append(block.first_index, block.count, block.term, block.chain, block.size)
         return log
+
+    def lists(self) -> list[Membership]:
+        """Who takes part, as the start finds it: in the snapshot, then along the log behind it."""
+        first = decode_list(self.snapshots[-1][1]) if self.snapshots else read_list(0, self.formed)
+        carry = [block for block in self.blocks if block.kind in (BlockKind.INITIALIZE, BlockKind.CONFIGURE)]
+        return [first, *(read_list(b.first_index, b.body) for b in carry if b.first_index > first.index)]
 
     @property
     def newest(self) -> SnapshotId | None:
@@ -97,12 +120,13 @@ class FakeDisk:
 
     # Snapshots.
 
-    def take_snapshot(self, keep: int = 0) -> SnapshotTaken | None:
+    def take_snapshot(self, memberships: Memberships, keep: int = 0) -> SnapshotTaken | None:
         """Of what is applied; `keep`: how many of the last entries before it the log should keep."""
         if not self.state or (self.newest is not None and self.newest.index >= self.state[-1][0]):
             return None
         index, term, chain, _ = self.state[-1]
-        data = encode_state(self.state)
+        membership = memberships.at(index)
+        data = encode_state(self.state, membership.index, membership.body)
         taken = SnapshotId(index=index, term=term, chain=chain, time=0, size=len(data))
         self.keep(taken, data)
         return SnapshotTaken(taken, max(index - keep, 0))
@@ -143,20 +167,34 @@ class FakeDisk:
         check(state[-1][:3] == (effect.snapshot.index, effect.snapshot.term, effect.snapshot.chain), "another snapshot")
         if self.newest is None or self.newest.index < effect.snapshot.index:
             self.keep(effect.snapshot, data)
-        return SnapshotReceived(effect.snapshot)
+        return SnapshotReceived(effect.snapshot, decode_list(data))
 
     def install(self, snapshot: SnapshotId) -> None:
         self.state = decode_state(next(data for known, data in self.snapshots if known == snapshot))
         self.reset(snapshot)
 
 
-def encode_state(state: list[Applied]) -> bytes:
-    data = msgspec.msgpack.encode(state)
+Contents = tuple[list[Applied], int, bytes]
+
+
+def encode_state(state: list[Applied], index: int, members: bytes) -> bytes:
+    """A snapshot: the state, and who takes part as of which entry."""
+    data = msgspec.msgpack.encode((state, index, members))
     return data + crc32(data).to_bytes(4, "little")
 
 
 def decode_state(data: bytes) -> list[Applied]:
     """Raises: ValueError when it is not what was encoded."""
+    return _decode(data)[0]
+
+
+def decode_list(data: bytes) -> Membership:
+    _, index, members = _decode(data)
+    return read_list(index, members)
+
+
+def _decode(data: bytes) -> Contents:
     if crc32(data[:-4]) != int.from_bytes(data[-4:], "little"):
         raise ValueError("the checksum differs")
-    return msgspec.msgpack.decode(data[:-4], type=list[Applied])
+    contents: Contents = msgspec.msgpack.decode(data[:-4], type=Contents)
+    return contents

@@ -11,7 +11,7 @@ from copycat.raft.core.leader import Leader
 from copycat.raft.core.log_view import LogView
 from copycat.raft.core.raft import Raft
 from copycat.raft.protocol.messages import Append, AppendResponse, Message, PollResponse, SnapshotId, VoteResponse
-from tests.raft.core.disk import FakeBlock
+from tests.raft.core.disk import FakeBlock, list_of, read_list
 
 START = 1_000
 CONFIGURATION = b"a,b,c"
@@ -102,8 +102,8 @@ class Member:
         self.watch = Watch()
         self.raft = Raft(
             member_id="a",
-            voters=[chr(ord("a") + position) for position in range(size)],
-            configuration=CONFIGURATION,
+            memberships=[read_list(0, list_of(chr(ord("a") + position) for position in range(size)))],
+            read_membership=read_list,
             config=config or RaftConfig(notice_ms=0),
             log=log,
             term=term,

@@ -32,8 +32,10 @@ from copycat.raft.core.follower import Follower
 from copycat.raft.core.log_view import LogView
 from copycat.raft.core.raft import Raft
 from copycat.raft.protocol.messages import Install, InstallResponse, SnapshotId
+from tests.raft.core.disk import read_list
 from tests.raft.core.member import HISTORY, Member, answers, append_to, appends, blocks_of, messages, propose, ready
 
+ABC = read_list(0, b"a,b,c")
 PIECES = RaftConfig(notice_ms=0, install_bytes_max=40)
 FAR = SnapshotId(index=20, term=2, chain=200, time=2_000, size=100)
 
@@ -271,7 +273,7 @@ def test_while_the_disk_is_busy_questions_wait_and_the_newest_is_answered() -> N
 
 def receive(member: Member, snapshot: SnapshotId = FAR) -> list[Effect]:
     member.hear("b", piece(0, snapshot=snapshot, size=snapshot.size))
-    return member.step(SnapshotReceived(snapshot, "state"))
+    return member.step(SnapshotReceived(snapshot, ABC, "state"))
 
 
 @pytest.mark.paper("5.3")
@@ -325,7 +327,7 @@ def test_reports_about_what_is_not_being_received_change_nothing() -> None:
     other = SnapshotId(index=30, term=2, chain=1, time=0, size=1)
     member.hear("b", piece(0))
     assert told(member.step(ChunkStored(other, 1), SnapshotSpoiled(other))) == []
-    effects = member.step(SnapshotReceived(other))
+    effects = member.step(SnapshotReceived(other, ABC))
     assert not [effect for effect in effects if isinstance(effect, InstallSnapshot)]
     assert member.raft.snapshot == other  # it is on disk, so it can be sent
     assert told(member.step(ChunkStored(FAR, 40))) == [(20, 1, 40)]
@@ -371,7 +373,7 @@ def test_one_whose_log_has_a_hole_is_refilled_by_a_snapshot_too() -> None:
 
 def test_whoever_leads_when_a_snapshot_is_whole_keeps_its_own_log() -> None:
     member = leading()
-    effects = member.step(ChunkStored(FAR, 40), SnapshotSpoiled(FAR), SnapshotLost(FAR), SnapshotReceived(FAR))
+    effects = member.step(ChunkStored(FAR, 40), SnapshotSpoiled(FAR), SnapshotLost(FAR), SnapshotReceived(FAR, ABC))
     assert not [effect for effect in effects if isinstance(effect, InstallSnapshot)]
     assert member.raft.log.base_index == 0
 
@@ -380,7 +382,7 @@ def test_a_snapshot_takes_nothing_back() -> None:
     member = following()
     receive(member)
     with pytest.raises(InvariantError, match="takes nothing back"):
-        member.raft.go_on_from(FAR, None)
+        member.raft.go_on_from(FAR, ABC, None)
 
 
 # -- where a member begins ---------------------------------------------------------------------------------------------
@@ -389,8 +391,8 @@ def test_a_snapshot_takes_nothing_back() -> None:
 def core(log: LogView, snapshot: SnapshotId | None) -> Raft:
     return Raft(
         member_id="a",
-        voters=["a", "b", "c"],
-        configuration=b"",
+        memberships=[ABC],
+        read_membership=read_list,
         config=PIECES,
         log=log,
         term=2,

@@ -30,8 +30,9 @@ class Metadata(msgspec.Struct, frozen=True):
     """What a member persists apart from its log.
 
     `vote` is "" for none in `term`; `cluster_id` is b"" until the cluster is formed, and then `incarnations` names
-    every member's; `members` are text forms; `sequence` counts saves and is set by the store. `begins_with` is the
-    digest of the state that a restored member began with, b"" for one that began with nothing.
+    every member's; `members` are text forms, `passive` those without a vote; `sequence` counts saves and is set by the
+    store. `begins_with` is the digest of the state that a restored member began with, b"" for one that began with
+    nothing.
     """
 
     term: int
@@ -43,6 +44,7 @@ class Metadata(msgspec.Struct, frozen=True):
     incarnations: dict[str, bytes] = {}
     sequence: int = 0
     begins_with: bytes = b""
+    passive: list[str] = []
 
 
 class MetadataKeeper(Protocol):

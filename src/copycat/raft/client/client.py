@@ -28,10 +28,10 @@ from copycat.raft.client.backup import Backup, fetch_backup
 from copycat.raft.client.encoding import encode_operation
 from copycat.raft.client.engine import ClientEngine, EventHandler
 from copycat.raft.client.future import CopycatFuture
-from copycat.raft.client.inquiry import ask_status
 from copycat.raft.client.selection import ConnectionStrategy, ServerSelection
 from copycat.raft.client.states import ClientState, Loss, Recovery
 from copycat.raft.client.submitter import Submitter
+from copycat.raft.inquiry.questions import ask_status
 from copycat.raft.protocol.members import Member, parse_members
 from copycat.raft.protocol.operations import ConsistencyLevel, Operation, Query
 from copycat.raft.protocol.typed import TypedOperations

@@ -26,6 +26,7 @@ class Candidate:
     name: str = "candidate"
     deadline_ms: int
     polling: bool
+    transfer: bool = False  # the leader asked for it
     granted: set[str] = field(default_factory=set)
     refused: set[str] = field(default_factory=set)
     is_lost: bool = False  # this election can no longer be won
@@ -35,16 +36,16 @@ def poll(raft: Raft) -> None:
     """Ask everyone whether an election in the next term would be won."""
     raft.become(Candidate(deadline_ms=raft.now + raft.election_timeout(), polling=True, granted={raft.member_id}))
     request = PollRequest(term=raft.term + 1, last_index=raft.log.last_index, last_term=raft.log.last_term)
-    for member in raft.others:
+    for member in raft.electors:
         raft.send(member, request)
-    if majority(len(raft.voters)) == 1:
+    if raft.voters == (raft.member_id,):
         elect(raft)
 
 
-def elect(raft: Raft) -> None:
+def elect(raft: Raft, *, transfer: bool = False) -> None:
     """Campaign: the next term, a vote for oneself, and once that is durable the requests."""
     raft.campaign()
-    raft.become(Candidate(deadline_ms=raft.now + raft.election_timeout(), polling=False))
+    raft.become(Candidate(deadline_ms=raft.now + raft.election_timeout(), polling=False, transfer=transfer))
 
 
 def on_deadline(raft: Raft, role: Candidate) -> None:
@@ -65,21 +66,23 @@ def on_persisted(raft: Raft, role: Candidate) -> None:
         return
     role.deadline_ms = raft.now + raft.election_timeout()  # for the others to answer, however long this has taken
     role.granted.add(raft.member_id)
-    request = VoteRequest(term=raft.term, last_index=raft.log.last_index, last_term=raft.log.last_term)
-    for member in raft.others:
+    request = VoteRequest(
+        term=raft.term, last_index=raft.log.last_index, last_term=raft.log.last_term, transfer=role.transfer
+    )
+    for member in raft.electors:
         raft.send(member, request)
     win(raft, role)
 
 
 def on_poll_response(raft: Raft, role: Candidate, member: str, response: PollResponse) -> None:
-    if role.polling and response.granted and response.proposed == raft.term + 1 and member in raft.others:
+    if role.polling and response.granted and response.proposed == raft.term + 1 and member in raft.electors:
         role.granted.add(member)
-        if len(role.granted) >= majority(len(raft.voters)):
+        if has_majority(raft, role):
             elect(raft)
 
 
 def on_vote_response(raft: Raft, role: Candidate, member: str, response: VoteResponse) -> None:
-    if role.polling or response.term != raft.term or member not in raft.others:
+    if role.polling or response.term != raft.term or member not in raft.electors:
         return
     if response.granted:
         role.granted.add(member)
@@ -100,9 +103,14 @@ def give_up(raft: Raft, role: Candidate) -> None:
 
 
 def win(raft: Raft, role: Candidate) -> None:
-    """Lead once a majority has voted, the candidate's own durable vote among it."""
-    if raft.member_id in role.granted and len(role.granted) >= majority(len(raft.voters)):
+    """Lead once a majority has voted, and the candidate's own vote is durable, be it counted or not."""
+    if raft.member_id in role.granted and has_majority(raft, role):
         leader.lead(raft)
+
+
+def has_majority(raft: Raft, role: Candidate) -> bool:
+    """Whether enough voters have granted what was asked; a candidate that is leaving does not count itself."""
+    return sum(voter in role.granted for voter in raft.voters) >= majority(len(raft.voters))
 
 
 def on_append(raft: Raft, role: Candidate, member: str, request: Append) -> None:

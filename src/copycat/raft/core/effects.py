@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from copycat.raft.core.membership import Membership
 from copycat.raft.protocol.messages import BlockHead, Message, SnapshotId
 
 
@@ -121,6 +122,21 @@ class Committed:
 
 
 @dataclass(slots=True)
+class MembershipChanged:
+    """Another list is in force here: it was appended, or taken back. It is certain once it is committed."""
+
+    membership: Membership
+
+
+@dataclass(slots=True)
+class ChangeRefused:
+    """This change of members was not appended, because of `reason`."""
+
+    body: bytes
+    reason: str
+
+
+@dataclass(slots=True)
 class ReadReady:
     """Leadership was confirmed after these reads arrived: evaluate once applied up to `index`."""
 
@@ -164,6 +180,8 @@ Effect = (
     | InstallSnapshot
     | Discard
     | Committed
+    | MembershipChanged
+    | ChangeRefused
     | ReadReady
     | ReadRefused
     | ProposalRefused

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from copycat.raft.core.membership import Membership
 from copycat.raft.protocol.messages import Message, SnapshotId
 
 
@@ -19,6 +20,21 @@ class Proposed:
 
     count: int
     body: bytes  # opaque here but for its checksum; comes back in `Store`
+
+
+@dataclass(slots=True)
+class ChangeProposed:
+    """A list of members that is to follow the one in force. Refused unless this member leads, has applied an entry of
+    its own, and nothing else is being changed."""
+
+    body: bytes
+
+
+@dataclass(slots=True)
+class TransferRequested:
+    """Let `member` lead, None: whoever is best suited. Nothing comes of it unless this member leads."""
+
+    member: str | None
 
 
 @dataclass(slots=True)
@@ -72,9 +88,13 @@ class ChunkStored:
 
 @dataclass(slots=True)
 class SnapshotReceived:
-    """A leader's snapshot is whole, sound and durable. `state`, opaque here, is what this member could go on from."""
+    """A leader's snapshot is whole, sound and durable. `state`, opaque here, is what this member could go on from.
+
+    `membership`: who took part as of the snapshot.
+    """
 
     snapshot: SnapshotId
+    membership: Membership
     state: object = None
 
 
@@ -117,6 +137,8 @@ class Reachable:
 Event = (
     Received
     | Proposed
+    | ChangeProposed
+    | TransferRequested
     | Flushed
     | Persisted
     | FaultCleared

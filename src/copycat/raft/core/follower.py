@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from copycat.errors import check
 from copycat.raft.core import candidate, install
 from copycat.raft.core.transfer import Reception
-from copycat.raft.protocol.messages import Append, AppendResponse, Install
+from copycat.raft.protocol.messages import Append, AppendResponse, Install, TimeoutNow
 
 if TYPE_CHECKING:
     from copycat.raft.core.raft import Raft
@@ -45,7 +45,14 @@ def on_deadline(raft: Raft, role: Follower) -> None:
     if raft.promised:
         role.deadline_ms = raft.promised_until
         return
-    if raft.disk_stalled and raft.others:
+    if not raft.may_campaign:
+        # It is heard and answered, but elects nobody for itself: one that joins, or was removed.
+        if raft.leader is not None:
+            raft.leader = None
+            raft.tell_role()
+        role.deadline_ms = raft.now + raft.election_timeout()
+        return
+    if raft.disk_stalled and raft.electors:
         # Such a leader would have to step down again at once; let another lead.
         role.deadline_ms = raft.now + raft.election_timeout()
         return
@@ -120,6 +127,12 @@ def refusal(raft: Raft, request: Append, hint_index: int) -> AppendResponse:
     )
 
 
+def on_timeout_now(raft: Raft, role: Follower, member: str, request: TimeoutNow) -> None:
+    """The leader hands over: campaign without asking first, and say whose wish it is."""
+    if request.term == raft.term and member == raft.leader and raft.is_voter:
+        candidate.elect(raft, transfer=True)
+
+
 def on_flushed(raft: Raft, role: Follower) -> None:
     """Answered once, in `finish`."""
 
@@ -166,4 +179,4 @@ def answer(raft: Raft, role: Follower) -> None:
         role.answer_now = False
 
 
-HANDLERS = {Append: on_append, Install: install.on_install}
+HANDLERS = {Append: on_append, Install: install.on_install, TimeoutNow: on_timeout_now}

@@ -45,6 +45,7 @@ def on_snapshot_taken(raft: Raft, role: Leader | None, event: SnapshotTaken) -> 
     if index <= raft.log.base_index:
         return
     raft.log.discard_to(index)
+    raft.memberships.discard_to(index)
     raft.effects.append(Discard(index))
     if role is not None:
         for progress in role.members.values():
@@ -180,7 +181,7 @@ def on_snapshot_received(raft: Raft, role: Follower, event: SnapshotReceived) ->
             role.verified_index = max(role.verified_index, snapshot.index)
             raft.commit(snapshot.index)
         else:
-            raft.go_on_from(snapshot, event.state)
+            raft.go_on_from(snapshot, event.membership, event.state)
             role.verified_index, role.told_match = snapshot.index, 0
     if raft.leader is not None and reception.term == raft.term:
         _answer(raft, raft.leader, snapshot.index, reception.serial, snapshot.size)

@@ -56,6 +56,7 @@ class Watch:
 
     def _check_leader(self, raft: Raft, role: Leader) -> None:
         check(raft.leader == raft.member_id, "a leader knows itself", raft.leader)
+        self.match = {member: index for member, index in self.match.items() if member in role.members}
         for member, progress in role.members.items():
             fell = progress.match_index < self.match.get(member, 0) and not progress.refilling
             check(not fell, "7: a match index fell", member)
@@ -65,9 +66,9 @@ class Watch:
         if raft.commit_index > self.commit_index:
             term = raft.log.term_at(raft.commit_index)
             check(term == raft.term, "5: a leader counts who holds its own entries alone", raft.commit_index, term)
-        if raft.commit_index >= role.first_index and not any(p.refilling for p in role.members.values()):
-            holders = 1 if raft.durable_index >= raft.commit_index else 0
-            holders += sum(progress.match_index >= raft.commit_index for progress in role.members.values())
+        if raft.commit_index > self.commit_index and not any(p.refilling for p in role.members.values()):
+            holders = 1 if raft.is_voter and raft.durable_index >= raft.commit_index else 0
+            holders += sum(role.members[voter].match_index >= raft.commit_index for voter in raft.electors)
             check(holders >= majority(len(raft.voters)), "5: committed without a durable majority", raft.commit_index)
 
     def _check_effect(self, raft: Raft, effect: Effect) -> None:

@@ -10,12 +10,14 @@ Source: Raft dissertation §3.5, §3.6.2, §6.4; protocol §3.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from copycat.errors import check
-from copycat.raft.core import follower, install
-from copycat.raft.core.effects import ReadReady, ReadRefused, Replicate
+from copycat.raft.core import follower, install, succession
+from copycat.raft.core.effects import ChangeRefused, ReadReady, ReadRefused, Replicate
+from copycat.raft.core.membership import why_not
 from copycat.raft.core.progress import Progress
 from copycat.raft.core.quorum import agreed
 from copycat.raft.protocol.entries import BlockKind
@@ -48,6 +50,10 @@ class Leader:
     sent: deque[tuple[int, int]] = field(default_factory=deque)  # (round, send time), oldest first
     reads: list[object] = field(default_factory=list)  # arrived since the last round was sent
     waiting: deque[tuple[int, int, list[object]]] = field(default_factory=deque)  # (round, index, reads)
+    voting: list[Progress] = field(default_factory=list)  # of the members that vote
+    heir: str | None = None  # who is to lead next; no commands are taken meanwhile
+    heir_until_ms: int = NEVER
+    has_handed_over: bool = False  # an heir was told to campaign: no lease holds in this term any more
 
 
 def lead(raft: Raft) -> None:
@@ -57,17 +63,15 @@ def lead(raft: Raft) -> None:
     role = Leader(
         deadline_ms=raft.now,
         first_index=raft.log.last_index + 1,
-        members={
-            member: Progress(next_index=raft.log.last_index + 1, contact_ms=raft.now, reachable=member not in raft.dead)
-            for member in raft.others
-        },
+        members={},
         time_base=raft.log_time + silence,
         time_from=raft.now,
         elected_ms=raft.now,
         heartbeat_ms=raft.now,
     )
+    count_members(raft, role)
     raft.become(role)
-    append(raft, role, BlockKind.INITIALIZE, 1, raft.configuration)
+    append(raft, role, BlockKind.INITIALIZE, 1, raft.membership.body)
 
 
 def leave(raft: Raft, role: Leader) -> None:
@@ -88,6 +92,52 @@ def append(raft: Raft, role: Leader, kind: int, count: int, body: bytes) -> None
     raft.store(kind, count, body)
 
 
+# -- who takes part --------------------------------------------------------------------------------------------------
+
+
+def change(raft: Raft, role: Leader, body: bytes) -> None:
+    """Append another list of members, which is in force at once.
+
+    One at a time, and none before an own entry is committed: else two leaders could each change a list that the other
+    does not know of (protocol §8.1; Raft dissertation §4.1, and the correction of 2015).
+    """
+    reason = why_not(raft.membership, raft.read_membership(raft.log.last_index + 1, body))
+    if not raft.is_ready:
+        reason = "the leader has not applied an entry of its own yet"
+    elif raft.membership.index > raft.commit_index:
+        reason = f"the change at index {raft.membership.index} is not committed yet"
+    elif role.heir is not None:
+        reason = f"leadership is being handed over to {role.heir}"
+    if reason is not None:
+        raft.effects.append(ChangeRefused(body, reason))
+        return
+    append(raft, role, BlockKind.CONFIGURE, 1, body)
+    count_members(raft, role)
+
+
+def count_members(raft: Raft, role: Leader) -> None:
+    """Replicate to whoever is new, and count the votes of those that have one.
+
+    Who has left is still told of that: it is let go of when the change is committed.
+    """
+    for member in raft.others:
+        if member not in role.members:
+            role.members[member] = Progress(
+                next_index=raft.log.last_index + 1, contact_ms=raft.now, reachable=member not in raft.dead
+            )
+    role.voting = [role.members[member] for member in raft.electors]
+
+
+def settle_members(raft: Raft, role: Leader) -> None:
+    """A list is committed: let go of whoever has left; if that is this leader itself, another leads."""
+    for member in [member for member in role.members if member not in raft.others]:
+        if role.members[member].reachable:
+            replicate(raft, role, member, confirm=False, due=False)  # it hears that its leaving is certain
+        del role.members[member]
+    if not raft.is_voter:
+        succession.abdicate(raft, role)
+
+
 def read(raft: Raft, role: Leader, token: object) -> None:
     """Hold a linearizable read until a round sent from now on is confirmed."""
     role.reads.append(token)
@@ -98,12 +148,17 @@ def read(raft: Raft, role: Leader, token: object) -> None:
 
 def contact_ms(raft: Raft, role: Leader) -> int:
     """The send time of the latest round that a majority, this leader included, has acknowledged."""
-    return agreed([raft.now, *(progress.contact_ms for progress in role.members.values())])
+    return agreed(tally(raft, raft.now, (progress.contact_ms for progress in role.voting)))
+
+
+def tally(raft: Raft, own: int, others: Iterable[int]) -> list[int]:
+    """One value a voter. A leader that is leaving does not count itself (Raft dissertation §4.2.2)."""
+    return [own, *others] if raft.is_voter else [*others]
 
 
 def lease_until(raft: Raft, role: Leader) -> int:
     """Until when a lease read may be answered without asking anyone (protocol §3.4)."""
-    return contact_ms(raft, role) + int(LEASE_SHARE * raft.config.lease_ms)
+    return 0 if role.has_handed_over else contact_ms(raft, role) + int(LEASE_SHARE * raft.config.lease_ms)
 
 
 def on_deadline(raft: Raft, role: Leader) -> None:
@@ -189,7 +244,10 @@ def on_commit_awaited(raft: Raft, role: Leader) -> None:
 def finish(raft: Raft, role: Leader) -> None:
     """Commit, release reads, and tell each member what is new; then decide when to wake."""
     advance(raft, role)
+    if raft.role is not role:
+        return  # it has left
     release(raft, role)
+    succession.hand_over(raft, role)
     due = raft.now >= role.heartbeat_ms
     confirm = due or bool(role.reads)
     notice = raft.now >= role.notice_ms
@@ -210,7 +268,7 @@ def finish(raft: Raft, role: Leader) -> None:
         role.notice_ms = NEVER
     release(raft, role)  # a single member is its own majority
     limit = raft.config.election_timeout_ms + 1
-    role.deadline_ms = min(role.heartbeat_ms, contact_ms(raft, role) + limit)
+    role.deadline_ms = min(role.heartbeat_ms, role.heir_until_ms, contact_ms(raft, role) + limit)
     if role.notice_ms > raft.now:  # else it waits for a member's answer
         role.deadline_ms = min(role.deadline_ms, role.notice_ms)
     if raft.flush_since is not None:
@@ -222,15 +280,18 @@ def advance(raft: Raft, role: Leader) -> None:
 
     Source: Raft dissertation §3.6.2 (never commit an earlier term's entry by counting).
     """
-    index = agreed([raft.durable_index, *(progress.match_index for progress in role.members.values())])
+    index = agreed(tally(raft, raft.durable_index, (progress.match_index for progress in role.voting)))
     if index > raft.commit_index and index >= role.first_index:
+        settles = raft.commit_index < raft.membership.index <= index
         raft.commit(index)
+        if settles:
+            settle_members(raft, role)
         role.notice_ms = min(role.notice_ms, raft.now + raft.config.notice_ms)
 
 
 def release(raft: Raft, role: Leader) -> None:
     """Hand out the reads whose round a majority has confirmed."""
-    confirmed = agreed([role.round, *(progress.acknowledged_round for progress in role.members.values())])
+    confirmed = agreed(tally(raft, role.round, (progress.acknowledged_round for progress in role.voting)))
     while role.waiting and role.waiting[0][0] <= confirmed:
         _, index, tokens = role.waiting.popleft()
         raft.effects.append(ReadReady(tokens, index))

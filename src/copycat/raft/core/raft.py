@@ -11,48 +11,30 @@ Source: Raft dissertation §3; protocol §3; ARCHITECTURE.md "The core's shape".
 """
 
 from collections.abc import Callable, Sequence
-from types import ModuleType
 from typing import Protocol
 from zlib import crc32
 
 from copycat.errors import check
-from copycat.raft.core import candidate, follower, install, leader, passive
+from copycat.raft.core import follower, leader, passive
 from copycat.raft.core.config import RaftConfig
+from copycat.raft.core.dispatch import ON_EVENT, ROOMS
 from copycat.raft.core.effects import (
     Committed,
     Effect,
     InstallSnapshot,
+    MembershipChanged,
     Persist,
-    ProposalRefused,
-    ReadRefused,
     RoleChanged,
     Send,
     Store,
     StoreReceived,
     Truncate,
 )
-from copycat.raft.core.events import (
-    Applied,
-    ChunkStored,
-    CommitAwaited,
-    Event,
-    FaultCleared,
-    Flushed,
-    Persisted,
-    Proposed,
-    Reachable,
-    ReadRequested,
-    Received,
-    SnapshotLost,
-    SnapshotReceived,
-    SnapshotSpoiled,
-    SnapshotTaken,
-    Unreachable,
-)
+from copycat.raft.core.events import Event
 from copycat.raft.core.log_view import LogView
+from copycat.raft.core.membership import Membership, Memberships, ReadMembership
+from copycat.raft.protocol.entries import BlockKind
 from copycat.raft.protocol.messages import (
-    Append,
-    AppendResponse,
     BlockHead,
     Message,
     PollRequest,
@@ -63,6 +45,7 @@ from copycat.raft.protocol.messages import (
 )
 
 NEVER = 1 << 62
+CARRY_MEMBERSHIP = (BlockKind.INITIALIZE, BlockKind.CONFIGURE)
 
 
 class Role(Protocol):
@@ -75,9 +58,9 @@ class Role(Protocol):
 class Raft:
     """One member's consensus state. Owned by one driver; not thread-safe; does no I/O.
 
-    member_id: this member; must be in `voters`.
-    voters: the ids that vote, this one included.
-    configuration: the bytes a leader writes into its first entry, so that the log carries the configuration.
+    member_id: this member.
+    memberships: who takes part, as far as the log goes: oldest first, the last one in force.
+    read_membership: the list that an entry carries.
     log: what is on disk, all of it durable.
     snapshot: the newest one on disk, from which this member's state goes on; None: the state is empty.
     random: returns a float in [0, 1); the only source of randomness (election timeouts).
@@ -89,8 +72,8 @@ class Raft:
         self,
         *,
         member_id: str,
-        voters: Sequence[str],
-        configuration: bytes,
+        memberships: Sequence[Membership],
+        read_membership: ReadMembership,
         config: RaftConfig,
         log: LogView,
         term: int,
@@ -101,12 +84,11 @@ class Raft:
         snapshot: SnapshotId | None = None,
         voting: bool = True,
     ) -> None:
-        check(member_id in voters, "a member of the core is one of the voters", member_id, voters)
         check(term >= log.last_term, "metadata is older than the log", term, log.last_term)
         self.member_id = member_id
-        self.voters = tuple(sorted(voters))
-        self.others = tuple(voter for voter in self.voters if voter != member_id)
-        self.configuration = configuration
+        self.memberships = Memberships(memberships)
+        self.read_membership = read_membership
+        self._list_members()
         self.config = config
         self.log = log
         self.term, self.vote = term, vote
@@ -119,7 +101,7 @@ class Raft:
         self.leader: str | None = None
         self.now = now_ms
         self.heard_at = now_ms
-        self.promised_until = now_ms + config.lease_ms if self.others else now_ms
+        self.promised_until = now_ms + config.lease_ms if self.electors else now_ms
         self.flush_since: int | None = None  # since when the log has waited for its disk
         self.dead: set[str] = (
             set()
@@ -127,7 +109,7 @@ class Raft:
         self.random = random
         self.effects: list[Effect] = []
         self.role: Role = follower.enter(self) if voting else passive.enter(self)
-        if not self.others and voting:
+        if self.voters == (member_id,) and voting:
             self.role.deadline_ms = now_ms  # a single member need not wait for anyone
         self.effects.clear()
 
@@ -166,6 +148,11 @@ class Raft:
         return type(self.role) is leader.Leader
 
     @property
+    def is_handing_over(self) -> bool:
+        """Whether this member leads, but lets another lead next."""
+        return type(self.role) is leader.Leader and self.role.heir is not None
+
+    @property
     def is_ready(self) -> bool:
         """Whether this member leads and has applied an entry of its own term."""
         return type(self.role) is leader.Leader and self.applied_index >= self.role.first_index
@@ -177,7 +164,7 @@ class Raft:
         if isinstance(message, PollRequest | VoteRequest):
             # Polls propose a term without changing any; a promise to a live leader covers votes and their terms
             # (protocol §3.2), so neither reaches the term rule below.
-            if isinstance(message, VoteRequest) and message.term > self.term and self.may_vote_early(member):
+            if isinstance(message, VoteRequest) and message.term > self.term and self.may_vote(member, message):
                 self.adopt_term(message.term)
             self._on_candidate(member, message)
             return
@@ -206,7 +193,7 @@ class Raft:
             and request.term == self.term
             and self.vote in ("", member)
             and type(self.role) is follower.Follower
-            and self.may_vote_early(member)
+            and self.may_vote(member, request)
         )
         if not granted:
             self.send(member, VoteResponse(term=self.term, granted=False))
@@ -214,6 +201,10 @@ class Raft:
         self.set_vote(member)
         self.role.deadline_ms = self.now + self.election_timeout()
         self.tell_vote()
+
+    def may_vote(self, candidate_id: str, request: VoteRequest) -> bool:
+        """As below, unless the leader itself has asked for the election, after it stopped lease reads."""
+        return request.transfer or self.may_vote_early(candidate_id)
 
     def may_vote_early(self, candidate_id: str) -> bool:
         """Whether an election may happen now, as far as this member knows (protocol §3.2, §3.3).
@@ -288,6 +279,41 @@ class Raft:
     def send(self, member: str, message: Message) -> None:
         self.effects.append(Send(member, message))
 
+    # -- who takes part ----------------------------------------------------------------------------------------------
+
+    @property
+    def membership(self) -> Membership:
+        """The list in force here."""
+        return self.memberships.latest
+
+    @property
+    def is_voter(self) -> bool:
+        return self.member_id in self.voters
+
+    @property
+    def may_campaign(self) -> bool:
+        """Whether this member has a vote, or had one until a change that is not certain: then it may be the only one
+        whose log is long enough to win, without counting itself (Raft dissertation §4.2.2).
+        """
+        return self.is_voter or any(
+            self.member_id in each.active for each in self.memberships.possible(self.commit_index)
+        )
+
+    def _enter_membership(self, membership: Membership) -> None:
+        """An entry with a list was appended: it is in force from now on (dissertation §4.1)."""
+        before = self.membership
+        self.memberships.append(membership)
+        if (before.active, before.passive) != (membership.active, membership.passive):
+            self._list_members()
+            self.effects.append(MembershipChanged(membership))
+
+    def _list_members(self) -> None:
+        """voters: whose majority counts. electors: the voters but this member. others: all members but this one."""
+        membership = self.membership
+        self.voters = membership.active
+        self.electors = tuple(voter for voter in self.voters if voter != self.member_id)
+        self.others = tuple(member for member in membership.members if member != self.member_id)
+
     # -- the log -----------------------------------------------------------------------------------------------------
 
     def store(self, kind: int, count: int, body: bytes) -> None:
@@ -296,6 +322,8 @@ class Raft:
         chain = crc32(body, before)
         first = self.log.last_index + 1
         self.log.append(first, count, self.term, chain, len(body))
+        if kind in CARRY_MEMBERSHIP:
+            self._enter_membership(self.read_membership(first, body))
         self._await_flush()
         self.effects.append(
             Store(
@@ -314,6 +342,8 @@ class Raft:
         """Append a leader's blocks; log time follows theirs."""
         for block in blocks:
             self.log.append(block.first_index, block.count, block.term, block.chain, block.size)
+            if block.kind in CARRY_MEMBERSHIP:
+                self._enter_membership(self.read_membership(block.first_index, block.body))
         self._await_flush()
         self.log_time = max(self.log_time, blocks[-1].time)
         self.effects.append(StoreReceived(blocks))
@@ -333,8 +363,11 @@ class Raft:
         self.log.truncate_after(index)
         self.durable_index = min(self.durable_index, index)
         self.effects.append(Truncate(index))
+        if self.memberships.truncate_after(index):
+            self._list_members()
+            self.effects.append(MembershipChanged(self.memberships.latest))
 
-    def go_on_from(self, snapshot: SnapshotId, state: object) -> None:
+    def go_on_from(self, snapshot: SnapshotId, membership: Membership, state: object) -> None:
         """A leader's snapshot takes the place of log and state: both lack what it covers."""
         check(snapshot.index > self.commit_index, "a snapshot takes nothing back", snapshot.index, self.commit_index)
         self.log.reset(snapshot.index, snapshot.term, snapshot.chain)
@@ -342,6 +375,9 @@ class Raft:
         self.flush_since = None
         self.log_time = max(self.log_time, snapshot.time)
         self.effects.append(InstallSnapshot(snapshot, state))
+        self.memberships.reset(membership)
+        self._list_members()
+        self.effects.append(MembershipChanged(membership))
 
     def commit(self, index: int) -> None:
         """Everything up to `index` is committed."""
@@ -351,120 +387,4 @@ class Raft:
             self.effects.append(Committed(index))
 
 
-# -- events that mean the same in every role -------------------------------------------------------------------------
-
-
-def on_received(raft: Raft, event: Received) -> None:
-    raft.on_message(event.member, event.message)
-
-
-def on_flushed(raft: Raft, event: Flushed) -> None:
-    """Believe a flush only for the very entries it wrote: a rewritten index has another term (reliability §5 (15))."""
-    if event.index > raft.durable_index and raft.log.term_at(event.index) == event.term:
-        raft.durable_index = event.index
-        # The disk moves: what is still outstanding counts from now.
-        raft.flush_since = None if event.index >= raft.log.last_index else raft.now
-    ROOMS[type(raft.role)].on_flushed(raft, raft.role)
-
-
-def on_persisted(raft: Raft, event: Persisted) -> None:
-    """Term and vote are durable: what waited for them may now be said."""
-    raft.persisted_term, raft.persisted_vote = event.term, event.vote
-    if event.term == raft.term:
-        ROOMS[type(raft.role)].on_persisted(raft, raft.role)
-
-
-def on_fault_cleared(raft: Raft, event: FaultCleared) -> None:
-    if isinstance(raft.role, passive.Passive):
-        passive.on_fault_cleared(raft, raft.role)
-
-
-def on_applied(raft: Raft, event: Applied) -> None:
-    check(raft.applied_index <= event.index <= raft.commit_index, "applied beyond the commit index", event.index)
-    raft.applied_index = event.index
-
-
-def on_snapshot_taken(raft: Raft, event: SnapshotTaken) -> None:
-    install.on_snapshot_taken(raft, raft.role if type(raft.role) is leader.Leader else None, event)
-
-
-def on_chunk_stored(raft: Raft, event: ChunkStored) -> None:
-    if isinstance(raft.role, follower.Follower):
-        install.on_chunk_stored(raft, raft.role, event)
-
-
-def on_snapshot_received(raft: Raft, event: SnapshotReceived) -> None:
-    """It is on disk, so it may be sent, whatever has become of this member meanwhile."""
-    if raft.snapshot is None or raft.snapshot.index < event.snapshot.index:
-        raft.snapshot = event.snapshot
-    if isinstance(raft.role, follower.Follower):
-        install.on_snapshot_received(raft, raft.role, event)
-
-
-def on_snapshot_lost(raft: Raft, event: SnapshotLost) -> None:
-    if type(raft.role) is leader.Leader:
-        install.on_snapshot_lost(raft.role, event)
-
-
-def on_snapshot_spoiled(raft: Raft, event: SnapshotSpoiled) -> None:
-    if isinstance(raft.role, follower.Follower):
-        install.on_snapshot_spoiled(raft, raft.role, event)
-
-
-def on_commit_awaited(raft: Raft, event: CommitAwaited) -> None:
-    if type(raft.role) is leader.Leader:
-        leader.on_commit_awaited(raft, raft.role)
-
-
-def on_proposed(raft: Raft, event: Proposed) -> None:
-    if type(raft.role) is leader.Leader and raft.is_ready:
-        leader.propose(raft, raft.role, event)
-    else:
-        raft.effects.append(ProposalRefused([event.body]))
-
-
-def on_read(raft: Raft, event: ReadRequested) -> None:
-    if type(raft.role) is leader.Leader and raft.is_ready:
-        leader.read(raft, raft.role, event.token)
-    else:
-        raft.effects.append(ReadRefused([event.token]))
-
-
-def on_unreachable(raft: Raft, event: Unreachable) -> None:
-    if event.refused:
-        raft.dead.add(event.member)
-    ROOMS[type(raft.role)].on_unreachable(raft, raft.role, event.member)
-
-
-def on_reachable(raft: Raft, event: Reachable) -> None:
-    raft.dead.discard(event.member)
-    if type(raft.role) is leader.Leader:
-        leader.on_reachable(raft, raft.role, event.member)
-
-
-ON_EVENT: dict[type, Callable[..., None]] = {
-    Received: on_received,
-    Flushed: on_flushed,
-    Persisted: on_persisted,
-    FaultCleared: on_fault_cleared,
-    Applied: on_applied,
-    SnapshotTaken: on_snapshot_taken,
-    ChunkStored: on_chunk_stored,
-    SnapshotReceived: on_snapshot_received,
-    SnapshotLost: on_snapshot_lost,
-    SnapshotSpoiled: on_snapshot_spoiled,
-    CommitAwaited: on_commit_awaited,
-    Proposed: on_proposed,
-    ReadRequested: on_read,
-    Unreachable: on_unreachable,
-    Reachable: on_reachable,
-}
-
-ROOMS: dict[type, ModuleType] = {
-    follower.Follower: follower,
-    candidate.Candidate: candidate,
-    leader.Leader: leader,
-    passive.Passive: passive,
-}
-
-__all__ = ["Append", "AppendResponse", "Raft", "Role"]
+__all__ = ["NEVER", "Raft", "Role"]

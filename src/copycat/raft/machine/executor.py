@@ -35,6 +35,8 @@ from copycat.raft.protocol.operations import RESULT_TOO_LARGE, Failure
 
 FAILURE_BYTES = 100  # at most, of one that says a result is too large
 
+KNOWN_KINDS = frozenset({BlockKind.INITIALIZE, BlockKind.ITEMS, BlockKind.CONFIGURE})
+
 _HEAD = itemgetter(0, 1, 2)  # of an operation: target, instance, id
 _INTEGER = frozenset({int})
 
@@ -125,7 +127,15 @@ class Refused:
     known: bool
 
 
-Outcome = Results | Registered | Kept | Ended | Refused
+@dataclass(slots=True)
+class Configured:
+    """The members are those of `body`, for certain."""
+
+    index: int
+    body: bytes
+
+
+Outcome = Results | Registered | Kept | Ended | Refused | Configured
 
 
 class Executor:
@@ -151,7 +161,7 @@ class Executor:
     def apply(self, block: Block) -> list[Outcome]:
         """Apply the next block and return what clients may be told."""
         check(block.first_index == self.applied_index + 1, "blocks are applied in order", block.first_index)
-        if block.kind not in (BlockKind.INITIALIZE, BlockKind.ITEMS):
+        if block.kind not in KNOWN_KINDS:
             raise InvariantError(f"the log holds a block of unknown kind {block.kind}: a newer version wrote it")
         clockwork = self.clockwork
         clockwork.index, clockwork.applying = block.first_index, True
@@ -161,7 +171,9 @@ class Executor:
             self.machines.fire(timer)
         outcomes: list[Outcome] = []
         self._end_overflowing(block.first_index, outcomes)
-        if block.kind == BlockKind.ITEMS:
+        if block.kind == BlockKind.CONFIGURE:
+            outcomes.append(Configured(block.first_index, block.body))
+        elif block.kind == BlockKind.ITEMS:
             index = block.first_index
             for item in iterate_items(block.body):
                 self._apply_item(item, index, outcomes)

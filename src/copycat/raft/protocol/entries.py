@@ -20,6 +20,7 @@ class BlockKind(enum.IntEnum):
 
     INITIALIZE = 1  # a new leader's first entry: its body is the configuration in force
     ITEMS = 2  # a turn's items
+    CONFIGURE = 3  # a change of members: its body is the new configuration, in force as soon as it is appended
 
 
 class ItemKind(enum.IntEnum):

@@ -15,7 +15,8 @@ class Hello(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """`role` is "member" or "client". Clients leave the member's fields empty.
 
     cluster_id: empty until the cluster has formed.
-    members: the text forms this member was started with, sorted; compared while forming.
+    members: the ids this member was started with, sorted; compared while forming.
+    removed: ids that have left the cluster, and never return.
     versions: lowest and highest protocol version spoken.
     types: the (name, version) of every state machine type this member can run.
     begins_with: the digest of the state a restored member begins with; compared while forming.
@@ -28,6 +29,7 @@ class Hello(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     member_id: str = ""
     incarnation: bytes = b""
     incarnations: dict[str, bytes] = {}
+    removed: tuple[str, ...] = ()
     members: tuple[str, ...] = ()
     types: tuple[tuple[str, int], ...] = ()
     begins_with: bytes = b""

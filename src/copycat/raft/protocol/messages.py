@@ -12,7 +12,10 @@ from typing import Protocol
 
 
 class BlockHead(Protocol):
-    """What the core may know of a block: where it stands, never what it holds. See `io.storage.Block`."""
+    """What the core may know of a block: where it stands. What it holds is opaque, but for who takes part.
+
+    See `io.storage.Block`.
+    """
 
     first_index: int
     count: int
@@ -21,6 +24,7 @@ class BlockHead(Protocol):
     time: int
     chain_before: int
     chain: int
+    body: bytes
 
     @property
     def last_index(self) -> int: ...
@@ -49,11 +53,15 @@ class PollResponse:
 
 @dataclass(slots=True, kw_only=True)
 class VoteRequest:
-    """Vote for me in `term`: sent only after the candidate's own vote is durable."""
+    """Vote for me in `term`: sent only after the candidate's own vote is durable.
+
+    `transfer`: the leader of the term before asked for it, and holds no lease any more (protocol §3.2).
+    """
 
     term: int
     last_index: int
     last_term: int
+    transfer: bool = False
 
 
 @dataclass(slots=True, kw_only=True)
@@ -147,4 +155,21 @@ class InstallResponse:
     offset: int
 
 
-Message = PollRequest | PollResponse | VoteRequest | VoteResponse | Append | AppendResponse | Install | InstallResponse
+@dataclass(slots=True, kw_only=True)
+class TimeoutNow:
+    """Campaign at once: you hold all I have, and I serve no lease reads any more."""
+
+    term: int
+
+
+Message = (
+    PollRequest
+    | PollResponse
+    | VoteRequest
+    | VoteResponse
+    | Append
+    | AppendResponse
+    | Install
+    | InstallResponse
+    | TimeoutNow
+)

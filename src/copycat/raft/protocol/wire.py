@@ -29,6 +29,7 @@ from copycat.raft.protocol.messages import (
     Message,
     PollRequest,
     PollResponse,
+    TimeoutNow,
     VoteRequest,
     VoteResponse,
 )
@@ -49,6 +50,7 @@ class Tag(enum.IntEnum):
     IDENTITY = 9  # a hello again, because the sender's cluster has formed since
     INSTALL = 10
     INSTALL_RESPONSE = 11
+    TIMEOUT_NOW = 12
     # a client to any server
     REGISTER = 16
     BATCH = 18
@@ -57,6 +59,7 @@ class Tag(enum.IntEnum):
     QUERY = 21
     STATUS = 22
     EVENTS_AFTER = 23
+    CHANGE_MEMBERS = 24
     BACKUP = 28
     BACKUP_READ = 29
     # a server to a client
@@ -71,6 +74,7 @@ class Tag(enum.IntEnum):
     LEADER = 41
     REGISTER_REFUSED = 42
     EVENTS = 43
+    MEMBERS_CHANGED = 44
     BACKUP_READY = 48
     BACKUP_PIECE = 49
     BACKUP_REFUSED = 50
@@ -109,6 +113,7 @@ HEADER_ENDED = Struct("<BQB")  # tag, session, why
 HEADER_EVENTS_AFTER = Struct("<BQQ")  # tag, session, index of the last event delivered
 HEADER_EVENTS = Struct("<BQQ")  # tag, session, index of the batch before the first; then batches of events
 HEADER_STATUS = Struct("<BQ")  # tag, request
+HEADER_CHANGE = HEADER_STATUS  # tag, request; then a map
 HEADER_BACKUP = Struct("<BQ")  # tag, request
 HEADER_BACKUP_READ = Struct("<BQQI")  # tag, request, offset, length
 HEADER_BACKUP_READY = Struct("<BQQQ")  # tag, request, index, size in bytes
@@ -265,6 +270,7 @@ _CLASSES: dict[int, type] = {
     Tag.APPEND_RESPONSE: AppendResponse,
     Tag.INSTALL: Install,
     Tag.INSTALL_RESPONSE: InstallResponse,
+    Tag.TIMEOUT_NOW: TimeoutNow,
 }
 _TAGS = {cls: bytes([tag]) for tag, cls in _CLASSES.items()}
 
@@ -278,7 +284,12 @@ def _decoder(cls: type) -> Callable[[bytes], tuple[Any, ...]]:
     return msgspec.msgpack.Decoder(tuple[tuple(hints[name] for name in _names(cls))]).decode  # type: ignore[misc]  # built
 
 
-_GETTERS = {cls: attrgetter(*_names(cls)) for cls in _CLASSES.values()}
+def _getter(names: list[str]) -> Callable[[Message], tuple[Any, ...]]:
+    get = attrgetter(*names)
+    return get if len(names) > 1 else lambda message: (get(message),)  # of one name it gets no tuple
+
+
+_GETTERS = {cls: _getter(_names(cls)) for cls in _CLASSES.values()}
 _DECODERS = {tag: (cls, _names(cls), _decoder(cls)) for tag, cls in _CLASSES.items()}
 APPEND_LENGTH = Struct("<I")
 

@@ -16,8 +16,9 @@ from copycat.errors import ProtocolError
 from copycat.raft.core.events import CommitAwaited, Event
 from copycat.raft.core.follower import Follower
 from copycat.raft.core.leader import Leader, lease_until
+from copycat.raft.core.membership import Membership
 from copycat.raft.core.raft import Raft
-from copycat.raft.machine.executor import Ended, Executor, Kept, Outcome, Registered, Results
+from copycat.raft.machine.executor import Configured, Ended, Executor, Kept, Outcome, Registered, Results
 from copycat.raft.protocol.operations import ConsistencyLevel
 from copycat.raft.protocol.wire import (
     HEADER_ENDED,
@@ -33,6 +34,7 @@ from copycat.raft.protocol.wire import (
     unpack,
 )
 from copycat.raft.server.backups import Backups, WaitingBackup
+from copycat.raft.server.changes import Changes
 from copycat.raft.server.contacts import propose_expiries, propose_tick, propose_types
 from copycat.raft.server.delivery import Delivery
 from copycat.raft.server.identity import Identity
@@ -67,7 +69,6 @@ class Desk:
         self._driver = driver
         self._peers = peers
         self._identity = identity
-        self._members = {member.id: member.address for member in identity.members}
         self._limits = limits
         self._random = chance
         self._clients: dict[int, ClientConnection] = {}
@@ -78,6 +79,9 @@ class Desk:
         self.reads = Reads(driver, limits.max_waiting_queries)
         self.delivery = Delivery(driver)
         self.backups: Backups  # set once, before the driver starts
+        self.changes = Changes(driver.post)
+        self.on_members: Callable[[Membership], object] = _silence_members  # called when others are in force here
+        self.on_configured: Callable[[int, bytes], object] = _silence_configured  # called when that is certain
         self.on_notice: Callable[[], object] = _silence  # called when who leads may have changed
 
     # -- connections -------------------------------------------------------------------------------------------------
@@ -126,7 +130,8 @@ class Desk:
 
     def _notice(self) -> bytes:
         term, leader = self._driver.raft.term, self.known_leader or ""
-        return _LEADER_TAG + encode_msgpack({"term": term, "leader": leader, "members": self._members})
+        members = {member.id: member.address for member in self._identity.members}
+        return _LEADER_TAG + encode_msgpack({"term": term, "leader": leader, "members": members})
 
     # -- frames ------------------------------------------------------------------------------------------------------
 
@@ -140,7 +145,7 @@ class Desk:
             self._backup(client, frame)
         elif frame[0] == Tag.BACKUP_READ:
             self.backups.read(client, frame)
-        elif frame[0] != Tag.QUERY and frame[0] not in AS_LEADER:
+        elif frame[0] not in PASSED_ON:
             raise _unknown(frame)  # here, where it costs the connection it came on
         elif self.intake is not None or raft.is_leader:
             self._as_leader(client, frame)
@@ -176,6 +181,8 @@ class Desk:
         tag = frame[0] if frame else 0
         if tag == Tag.QUERY:
             self._query(WaitingQuery.read(origin, frame))
+        elif tag == Tag.CHANGE_MEMBERS:
+            self.changes.ask(self._driver.raft, origin, frame)
         else:
             handler = AS_LEADER.get(tag)
             if handler is None:
@@ -226,7 +233,8 @@ class Desk:
         backup = WaitingBackup.of(client, frame, self.backups)
         if self.intake is None:
             leader = self.known_leader
-            known = f"{leader} leads, at {self._members.get(leader, '?')}" if leader else "no leader is known"
+            addresses = {member.id: member.address for member in self._identity.members}
+            known = f"{leader} leads, at {addresses.get(leader, '?')}" if leader else "no leader is known"
             backup.refuse(Reason.NO_LEADER, f"{self._identity.member.id} does not lead; {known}")
             return
         self.reads.confirm_first(backup)
@@ -261,6 +269,12 @@ class Desk:
         self._held_bytes = 0
         self._turned_away.clear()
         self.reads.forget()
+        self.changes.forget(self._driver.raft)
+
+    def members_changed(self, membership: Membership) -> None:
+        """Others take part from here on, though it is not certain yet."""
+        self.on_members(membership)
+        self.announce()
 
     def watch(self, now_ms: int, log_time_now: int, *, idle: bool) -> None:
         """What a leader looks after every heartbeat. `idle`: nothing in the log waits to be applied."""
@@ -289,6 +303,9 @@ class Desk:
                 DELIVER.get(type(outcome), _nothing)(self, intake, outcome)
             if type(outcome) is Ended:
                 self.delivery.ended(outcome.session)
+            elif type(outcome) is Configured:
+                self.changes.applied(outcome.index, outcome.body)
+                self.on_configured(outcome.index, outcome.body)
         published = self._driver.executor.take_published()
         if published and self.delivery.published(published) and intake is not None:
             self._driver.post(CommitAwaited())
@@ -309,6 +326,14 @@ def _unknown(frame: bytes) -> ProtocolError:
 
 def _silence() -> None:
     """Nobody waits for a leader."""
+
+
+def _silence_members(_membership: Membership) -> None:
+    """Nobody dials anybody."""
+
+
+def _silence_configured(_index: int, _body: bytes) -> None:
+    """Nobody leaves."""
 
 
 def _results(_desk: Desk, intake: Intake, outcome: Results) -> None:
@@ -362,6 +387,8 @@ AS_LEADER: dict[int, Callable[[Intake, Origin, bytes], None]] = {
     Tag.KEEP_ALIVE: Intake.keep_alive,
     Tag.UNREGISTER: Intake.unregister,
 }
+
+PASSED_ON = frozenset({Tag.QUERY, Tag.CHANGE_MEMBERS, *AS_LEADER})
 
 DELIVER: dict[type, Callable[..., None]] = {
     Results: _results,

@@ -18,9 +18,9 @@ from copycat.io.storage.snapshots import Snapshots
 from copycat.io.storage.storage import Storage, explain
 from copycat.raft.core.config import RaftConfig
 from copycat.raft.core.log_view import LogView
-from copycat.raft.core.raft import Raft
-from copycat.raft.protocol.configuration import Configuration
-from copycat.raft.protocol.entries import BlockKind
+from copycat.raft.core.membership import Membership
+from copycat.raft.core.raft import CARRY_MEMBERSHIP, Raft
+from copycat.raft.protocol.configuration import Configuration, decode_configuration
 from copycat.raft.protocol.members import Member
 from copycat.raft.server.beginning import require_beginning
 from copycat.raft.server.identity import Identity
@@ -69,13 +69,14 @@ class Directory:
             cluster_id=metadata.cluster_id,
             incarnations=dict(metadata.incarnations),
             begins_with=metadata.begins_with,
+            passive=frozenset(Member.parse(text).id for text in metadata.passive),
         )
 
     def _members_in_force(self, metadata: Metadata) -> list[Member]:
         """Once formed the cluster's own list counts; only addresses are taken from this start's arguments first."""
         if not metadata.members:
             return list(self._members)
-        known = {member.id: member for member in map(Member.parse, metadata.members)}
+        known = {member.id: member for member in map(Member.parse, metadata.members + metadata.passive)}
         given = {member.id: member for member in self._members}
         differences = [
             *(f"{name} is not a member" for name in sorted(set(given) - set(known))),
@@ -96,11 +97,17 @@ class Directory:
 
     def save_formed(self, identity: Identity) -> None:
         """Remember the cluster this member now belongs to, durably."""
-        self._save(
-            cluster_id=identity.cluster_id,
-            incarnations=identity.incarnations,
-            members=[str(member) for member in identity.members],
-        )
+        self.save_members(identity)()
+
+    def save_members(self, identity: Identity) -> Callable[[], None]:
+        """What makes the members as they are now durable; for the disk's thread, where votes are saved."""
+        changes: dict[str, object] = {
+            "cluster_id": identity.cluster_id,
+            "incarnations": dict(identity.incarnations),
+            "members": [str(member) for member in identity.members if member.id not in identity.passive],
+            "passive": [str(member) for member in identity.members if member.id in identity.passive],
+        }
+        return lambda: self._save(**changes)
 
     def save_vote(self, term: int, vote: str) -> None:
         """Make term and vote durable. Called on the disk's thread, one call after another."""
@@ -160,16 +167,15 @@ class Directory:
         """The core as it was when the member stopped. Raises: ForeignDirectoryError when it was removed."""
         metadata = self._known()
         view = LogView(log.base.index, log.base.term, log.base.chain)
-        initialized = 0
+        carrying: list[int] = []
         for first, count, term, kind, size, chain, _time in log.blocks_info():
             view.append(first, count, term, chain, size)
-            if kind == BlockKind.INITIALIZE:
-                initialized = first
-        configuration = self._configuration(newest, log, initialized, metadata)
+            if kind in CARRY_MEMBERSHIP:
+                carrying.append(first)
         return Raft(
             member_id=self._member.id,
-            voters=[Member.parse(text).id for text in configuration.members],
-            configuration=msgspec.msgpack.encode(configuration),
+            memberships=self._memberships(newest, log, carrying, metadata),
+            read_membership=read_membership,
             config=config,
             log=view,
             term=max(metadata.term, view.last_term),
@@ -181,23 +187,32 @@ class Directory:
             voting=not log.is_faulty,
         )
 
-    def _configuration(
-        self, newest: SnapshotFile | None, log: Log | MemoryLog, initialized: int, metadata: Metadata
-    ) -> Configuration:
-        """The log's own wins over arguments, then the snapshot's; the one of forming where neither has one yet."""
-        if initialized:
-            (block,) = log.read(initialized, initialized, 1)
-            found = msgspec.msgpack.decode(block.body, type=Configuration)
-        elif newest is not None and newest.header.cluster_id:  # one without was restored, before there was a cluster
-            found = msgspec.msgpack.decode(newest.header.configuration, type=Configuration)
+    def _memberships(
+        self, newest: SnapshotFile | None, log: Log | MemoryLog, carrying: list[int], metadata: Metadata
+    ) -> list[Membership]:
+        """The snapshot's list, or that of forming, then those along the log: they win over arguments."""
+        if newest is not None and newest.header.cluster_id:  # one without was restored, before there was a cluster
+            first = read_membership(newest.header.configuration_index, newest.header.configuration)
         else:
-            found = Configuration(cluster_id=metadata.cluster_id, members=metadata.members)
-        if self._member.id not in [Member.parse(text).id for text in found.members]:
-            raise ForeignDirectoryError(
-                f"member {self._member.id!r} is not in the configuration at index {initialized} of its log: it was "
-                "removed; start with an empty directory and join under a new id"
+            formed = Configuration(
+                cluster_id=metadata.cluster_id,
+                members=metadata.members,
+                passive=metadata.passive,
+                incarnations=metadata.incarnations,
             )
-        return found
+            first = read_membership(0, formed.encode())
+        lists = [first]
+        for index in carrying:
+            if index > first.index:
+                (block,) = log.read(index, index, 1)
+                lists.append(read_membership(index, block.body))
+        # Of later ones it is not known yet whether they are committed; and until then this member may be needed.
+        if self._member.id in decode_configuration(first.body).removed:
+            raise ForeignDirectoryError(
+                f"member {self._member.id!r} was removed by the configuration at index {first.index} of its log: to "
+                "come back, join under another id with an empty directory"
+            )
+        return lists
 
     def _known(self) -> Metadata:
         if self._metadata is None:
@@ -207,3 +222,10 @@ class Directory:
     def close(self) -> None:
         """Unlock the directory. Harmless when repeated."""
         self._storage.close()
+
+
+def read_membership(index: int, body: bytes) -> Membership:
+    """Who takes part, as the core goes by it. Raises ProtocolError."""
+    configuration = decode_configuration(body)
+    active = tuple(member.id for member in configuration.active_members)
+    return Membership(index, active, tuple(member.id for member in configuration.passive_members), body)

@@ -19,11 +19,13 @@ from copycat.io.storage.log import Log
 from copycat.io.storage.memory import MemoryLog
 from copycat.io.storage.record import Block
 from copycat.raft.core.effects import (
+    ChangeRefused,
     ClearFault,
     Committed,
     Discard,
     Effect,
     InstallSnapshot,
+    MembershipChanged,
     Persist,
     ProposalRefused,
     ReadReady,
@@ -208,7 +210,8 @@ class Driver:
     def _add_wishes(self, intake: "Intake", events: list[Event]) -> None:
         """The clients' commands, gathered while the log was busy, and their reads."""
         self._watch_contacts()
-        if intake.waiting and not self.log.flushing:
+        # While leadership is handed over nothing is taken: the next leader gets it, or this one after all.
+        if intake.waiting and not self.log.flushing and not self.raft.is_handing_over:
             events.extend(intake.take())
         queries = self.desk.reads.take_arrived()
         if queries:
@@ -304,6 +307,10 @@ class Driver:
     def _clear(self, _effect: ClearFault) -> None:
         self.flusher.clear_fault()
 
+    def save(self, job: Callable[[], object]) -> None:
+        """Have metadata written, in turn with votes."""
+        self._disk.submit(job, lambda error: self.fail(error) if error is not None else None)
+
     def _persist(self, effect: Persist) -> None:
         def done(error: BaseException | None) -> None:
             if error is not None:
@@ -367,6 +374,12 @@ class Driver:
     def _committed(self, effect: Committed) -> None:
         self.log.protect(effect.index)
 
+    def _membership_changed(self, effect: MembershipChanged) -> None:
+        self.desk.members_changed(effect.membership)
+
+    def _change_refused(self, effect: ChangeRefused) -> None:
+        self.desk.changes.refused(effect.body, effect.reason)
+
     def _read_ready(self, effect: ReadReady) -> None:
         for queries in effect.tokens:
             self.desk.reads.confirmed(queries, effect.index)  # type: ignore[arg-type]  # what `_add_wishes` put in
@@ -405,6 +418,8 @@ PERFORM: dict[type[Effect], Callable[..., None]] = {
     InstallSnapshot: Driver._install,
     Discard: Driver._discard,
     Committed: Driver._committed,
+    MembershipChanged: Driver._membership_changed,
+    ChangeRefused: Driver._change_refused,
     ReadReady: Driver._read_ready,
     ReadRefused: Driver._read_refused,
     ProposalRefused: Driver._proposal_refused,

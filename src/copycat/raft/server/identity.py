@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 
 from copycat.errors import ForeignDirectoryError, HandshakeError
+from copycat.raft.protocol.configuration import Configuration
 from copycat.raft.protocol.handshake import Hello, agree_version
 from copycat.raft.protocol.members import Member
 
@@ -31,6 +32,7 @@ class Identity:
     """`cluster_id` is empty until formed; then `incarnations` names every member's.
 
     begins_with: the digest of the state this member was restored with, b"" for none: all must begin with the same.
+    passive: ids of the members without a vote. removed: ids that have left.
     types: the (name, version) of each state machine type this member can run; `announced` holds the other members'.
     """
 
@@ -39,6 +41,9 @@ class Identity:
     incarnation: bytes
     cluster_id: bytes = b""
     incarnations: dict[str, bytes] = field(default_factory=dict)
+    passive: frozenset[str] = frozenset()
+    removed: tuple[str, ...] = ()
+    joins: bool = False  # it asks a cluster to let it in, rather than form one
     heard: dict[str, bytes] = field(default_factory=dict)
     begins_with: bytes = b""
     types: tuple[tuple[str, int], ...] = ()
@@ -57,6 +62,18 @@ class Identity:
     def ids(self) -> tuple[str, ...]:
         return tuple(member.id for member in self.members)
 
+    @property
+    def voters(self) -> list[Member]:
+        return [member for member in self.members if member.id not in self.passive]
+
+    def configure(self, configuration: Configuration, given: Sequence[Member]) -> None:
+        """Go by the cluster's own list; `given`, of this start's arguments, say where members are dialled."""
+        addresses = {member.id: member for member in given}
+        self.members = [addresses.get(member.id, member) for member in configuration.all_members]
+        self.passive = frozenset(member.id for member in configuration.passive_members)
+        self.removed = tuple(configuration.removed)
+        self.incarnations = dict(configuration.incarnations) or self.incarnations
+
     def hello(self) -> Hello:
         """What this member says of itself now."""
         return Hello(
@@ -65,6 +82,7 @@ class Identity:
             member_id=self.member.id,
             incarnation=self.incarnation,
             incarnations=self.incarnations,
+            removed=self.removed,
             members=self.ids,
             begins_with=self.begins_with,
             types=self.types,
@@ -90,6 +108,8 @@ class Identity:
         if self.is_formed:
             self._check_peer(hello)
             return False
+        if self.joins:
+            raise HandshakeError(f"{self.member.id} has not been let into its cluster yet")
         if hello.cluster_id:
             self._adopt(hello)
             return True
@@ -111,14 +131,15 @@ class Identity:
         if any(member_id not in self.announced for member_id in self.ids if member_id != self.member.id):
             return None
         common = set(self.types)
-        for types in self.announced.values():
-            common &= set(types)
+        for member_id, types in self.announced.items():
+            if member_id in self.ids:
+                common &= set(types)
         return sorted(common)
 
     def form_if_all_heard(self) -> bool:
         """Form the cluster when every listed member is known; a single member knows itself."""
         known = {**self.heard, self.member.id: self.incarnation}
-        if self.is_formed or any(member_id not in known for member_id in self.ids):
+        if self.is_formed or self.joins or any(member_id not in known for member_id in self.ids):
             return False
         self.incarnations = {member_id: known[member_id] for member_id in self.ids}
         self.cluster_id = cluster_id_of(self.incarnations)
@@ -126,6 +147,13 @@ class Identity:
 
     def _check_peer(self, hello: Hello) -> None:
         known = self.incarnations.get(hello.member_id)
+        if self.member.id in hello.removed and hello.cluster_id == self.cluster_id:
+            raise ForeignDirectoryError(
+                f"{self.member.id} was removed from cluster {self.cluster_name}: its directory is of no more use; to "
+                "come back, join under another id with an empty one"
+            )
+        if hello.member_id in self.removed:
+            raise HandshakeError(f"{hello.member_id} was removed from cluster {self.cluster_name}")
         if hello.cluster_id and hello.cluster_id != self.cluster_id:
             raise HandshakeError(
                 f"{hello.member_id} belongs to cluster {hello.cluster_id.hex()[:8]}, {self.member.id} to cluster "

@@ -51,13 +51,24 @@ class Peers:
         self._tasks = TaskOwner(f"{identity.member.id}-peers")
         self._links: dict[str, Connection] = {}
         self._unflushed: dict[str, Connection] = {}  # sent to since `flush`
+        self._dialled: dict[str, asyncio.Task[None]] = {}
         self.failures: dict[str, str] = {}  # why the latest dial of each unreachable member failed
 
     def start(self) -> None:
-        """Dial every other member, and keep dialling."""
-        for member in self._identity.members:
-            if member.id != self._identity.member.id:
-                self._tasks.start(self._keep_dialled(member), name=f"dial-{member.id}")
+        """Dial every other member, and keep dialling; again when there are more."""
+        for member in self._others():
+            if member.id not in self._dialled:
+                self._dialled[member.id] = self._tasks.start(self._keep_dialled(member), name=f"dial-{member.id}")
+
+    def forget_others(self) -> None:
+        """Dial nobody any more who is no member."""
+        names = [member.id for member in self._others()]
+        for name in [name for name in self._dialled if name not in names]:
+            self._dialled.pop(name).cancel()
+            self.failures.pop(name, None)
+
+    def _others(self) -> list[Member]:
+        return [member for member in self._identity.members if member.id != self._identity.member.id]
 
     @property
     def up(self) -> list[str]:

@@ -25,11 +25,13 @@ from copycat.raft.machine.host import Clockwork
 from copycat.raft.machine.single import SingleMachine
 from copycat.raft.machine.snapshot import restore
 from copycat.raft.protocol.chunks import decode_chunks
+from copycat.raft.protocol.configuration import decode_configuration
 from copycat.raft.protocol.handshake import decode_hello, encode_hello
 from copycat.raft.protocol.members import Member, parse_members
 from copycat.raft.protocol.state_machine import StateMachine
 from copycat.raft.protocol.wire import HEADER_STATUS, Tag, encode_msgpack
 from copycat.raft.server.backups import Backups
+from copycat.raft.server.belonging import Belonging
 from copycat.raft.server.desk import Desk
 from copycat.raft.server.directory import Directory
 from copycat.raft.server.disk_worker import DiskThread, MakeDiskWorker
@@ -50,6 +52,7 @@ from copycat.util.tasks import TaskOwner
 _log = logging.getLogger(__name__)
 
 OPEN_NOTICE_S = 3.0
+CLOSE_SECONDS = 5.0
 
 
 class RaftServer(Buildable):
@@ -63,6 +66,8 @@ class RaftServer(Buildable):
     listen: the address to listen on; None: the advertised one if it is an IP address or localhost, else all.
     transport: None for TCP.
     config: times of consensus. limits: what is taken from clients.
+    join: with a new directory, ask the cluster that `members`, or some of them, belong to, to let this one in, instead
+        of forming one with them. vote: and for a vote, as soon as it is level.
     random: the only source of randomness; None for the operating system's.
     worker: makes who does the disk's jobs: a thread, unless in a simulation.
     on_fatal: called with the error when the member cannot go on. None: a disk that fails ends the process, because
@@ -85,6 +90,8 @@ class RaftServer(Buildable):
         config: RaftConfig | None = None,
         limits: ServerLimits | None = None,
         serializer: Serializer | None = None,
+        join: bool = False,
+        vote: bool = True,
         random: random.Random | None = None,
         clock: Clock | None = None,
         worker: MakeDiskWorker = DiskThread,
@@ -97,6 +104,7 @@ class RaftServer(Buildable):
         self.limits = limits if limits is not None else ServerLimits()
         self.serializer = serializer if serializer is not None else Serializer()
         self._make_machines = _one_of(machine, machines)
+        self._joins, self._wants_vote = join, vote
         self._doors = doors
         self._listen = _listen_address(self.member, listen)
         self._given_transport = transport
@@ -109,6 +117,7 @@ class RaftServer(Buildable):
         self._listeners: list[Server] = []
         self._directory: Directory | None = None
         self._peers: Peers | None = None
+        self._belonging: Belonging
         self._changed = asyncio.Event()
         self.failure: BaseException | None = None
         self.driver: Driver | None = None
@@ -163,10 +172,24 @@ class RaftServer(Buildable):
             chance=self._random,
             dial_timeout=max(1.0, 2 * self.config.election_timeout_ms / 1000),
         )
+        self._belonging = Belonging(
+            identity=self.identity,
+            directory=self._directory,
+            peers=self._peers,
+            transport=self._transport,
+            given=self.members,
+            changed=self._changed,
+            form=self.formed,
+            fail=self._fail,
+        )
+        self.identity.joins = self._joins and not self.identity.is_formed
         if self.identity.is_formed:
             self._start_driver()
         for transport, address in [(self._transport, self._listen), *self._doors]:
             self._listeners.append(await transport.listen(address, self._inbound.accept, self._inbound.on_frames))
+        if self.identity.joins:
+            self._tasks.start(self._belonging.join(vote=self._wants_vote), name="join")
+            return
         self._peers.start()
         if self.identity.form_if_all_heard():
             self.formed()
@@ -185,6 +208,7 @@ class RaftServer(Buildable):
         timeouts = random.Random(self._random.getrandbits(64))
         now_ms = self._clock.boottime_ms()
         raft = directory.restore(newest, log, self.config, timeouts.random, now_ms)
+        self.identity.configure(decode_configuration(raft.membership.body), self.members)
         name = self.member.id
         driver = Driver(
             raft=raft,
@@ -205,6 +229,9 @@ class RaftServer(Buildable):
             chance=self._random,
         )
         desk.on_notice = self._changed.set
+        self._belonging.driver = driver
+        desk.on_members = self._belonging.members_changed
+        desk.on_configured = self._belonging.configured
         driver.desk = desk
         worker = self._make_worker(f"copycat-{name}-snapshots", loop)
         driver.snapshots = ServerSnapshots(
@@ -227,8 +254,13 @@ class RaftServer(Buildable):
         """A state to begin with, or to read a snapshot into."""
         return new_executor(self._make_machines, self.serializer)
 
-    async def close(self) -> None:
-        """Stop. Membership and data are kept, so the same member may be started again. Harmless when repeated."""
+    async def close(self, timeout: float = CLOSE_SECONDS) -> None:
+        """Stop. Membership and data are kept, so the same member may be started again. Harmless when repeated.
+
+        A leader lets another lead first, for which it waits up to `timeout` seconds; 0: it does not.
+        """
+        if hasattr(self, "_belonging") and self._state == "open" and self.failure is None and timeout > 0:
+            await self._belonging.hand_over(None, min(timeout, 2 * self.config.election_timeout_ms / 1000))
         self._state = "closed"
         self._changed.set()
         await self._tasks.close()
@@ -239,6 +271,33 @@ class RaftServer(Buildable):
             await self._transport.close()
         if self._directory is not None:
             self._directory.close()
+
+    # -- members -----------------------------------------------------------------------------------------------------
+
+    async def transfer_leadership(self, member: str | None = None, timeout: float = CLOSE_SECONDS) -> None:
+        """Let `member` lead, None: whoever holds most, and wait until this server does not, up to `timeout` seconds.
+
+        Raises: NoLeaderError when this server does not lead, or still does when the time is up; ConfigurationError for
+        a member without a vote, or this one; ClosedError.
+        """
+        self._check_lives()
+        raft = self.driver.raft if self.driver is not None else None
+        if raft is None or not raft.is_leader:
+            raise NoLeaderError(f"server {self.member.id} does not lead: ask the leader, {self.status().leader}")
+        if member is not None and member not in raft.electors:
+            raise ConfigurationError(f"{member} cannot lead next: other members with a vote are {raft.electors}")
+        if not await self._belonging.hand_over(member, timeout):
+            raise NoLeaderError(f"server {self.member.id} still leads: no other is level and can be reached")
+
+    async def leave(self, timeout: float = 30.0) -> None:
+        """Leave the cluster for good, then stop. The directory is of no more use, and the id never returns.
+
+        Raises: ConfigurationError when this is the only member with a vote; NoLeaderError when no leader let it go
+        within `timeout` seconds, IndeterminateError when that is not known; the server is then as it was. ClosedError.
+        """
+        self._check_lives()
+        await self._belonging.leave(timeout)
+        await self.close(0)
 
     async def _hang_up(self) -> None:
         """Speak and listen to nobody any more."""

@@ -11,10 +11,11 @@ from collections.abc import Callable
 
 from copycat.errors import CorruptionError, InvariantError, LogError, ProtocolError
 from copycat.io.storage.disk import is_full
-from copycat.io.storage.snapshot_file import SnapshotReader
+from copycat.io.storage.snapshot_file import SnapshotFile, SnapshotReader
 from copycat.io.storage.snapshots import Reception, Snapshots
 from copycat.raft.core.effects import SendSnapshot, StoreChunk
 from copycat.raft.core.events import ChunkStored, Event, SnapshotLost, SnapshotReceived, SnapshotSpoiled
+from copycat.raft.core.membership import ReadMembership
 from copycat.raft.machine.executor import Executor
 from copycat.raft.machine.snapshot import restore
 from copycat.raft.protocol.chunks import decode_chunks
@@ -112,12 +113,14 @@ class SnapshotReceiver:
         snapshots: Snapshots,
         worker: DiskWorker,
         make_executor: Callable[[], Executor],
+        read_membership: ReadMembership,
         post: Callable[[Event], None],
         fail: Callable[[BaseException], None],
     ) -> None:
         self._snapshots = snapshots
         self._worker = worker
         self._make_executor = make_executor
+        self._read_membership = read_membership
         self._post = post
         self._fail = fail
         self._reception: Reception | None = None
@@ -126,22 +129,27 @@ class SnapshotReceiver:
         snapshot = effect.snapshot
         end = effect.offset + len(effect.data)
         executor = self._make_executor() if end == snapshot.size else None
+        files: list[SnapshotFile] = []
 
         def done(error: BaseException | None) -> None:
-            if error is None:
-                stored = ChunkStored(snapshot, end) if executor is None else SnapshotReceived(snapshot, executor)
-                self._post(stored)
+            if error is None and not files:
+                self._post(ChunkStored(snapshot, end))
+            elif error is None:
+                header = files[0].header
+                membership = self._read_membership(header.configuration_index, header.configuration)
+                self._post(SnapshotReceived(snapshot, membership, executor))
             elif isinstance(error, (ProtocolError, LogError)) or is_full(error):
                 _log.warning("a leader's snapshot at index %d is of no use: %s", snapshot.index, error)
                 self._post(SnapshotSpoiled(snapshot))
             else:
                 self._fail(error)
 
-        self._worker.submit(lambda: self._store(effect, executor), done)
+        self._worker.submit(lambda: files.extend(self._store(effect, executor)), done)
 
     # On the worker's thread.
 
-    def _store(self, effect: StoreChunk, executor: Executor | None) -> None:
+    def _store(self, effect: StoreChunk, executor: Executor | None) -> list[SnapshotFile]:
+        """The file, once it is whole."""
         snapshot = effect.snapshot
         if effect.offset == 0:
             self._reception = self._snapshots.receive(snapshot.index, snapshot.term, snapshot.size)
@@ -150,9 +158,10 @@ class SnapshotReceiver:
             raise ProtocolError("it is another than the one of which pieces came before")
         reception.write(effect.offset, effect.data)
         if executor is None:
-            return
+            return []
         self._reception = None
         file = reception.finish()
         if id_of(file) != snapshot:
             raise InvariantError(f"a leader announced {snapshot} and sent {id_of(file)}")
         restore(executor, decode_chunks(file.chunks()))
+        return [file]

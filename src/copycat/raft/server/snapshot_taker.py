@@ -184,6 +184,7 @@ class SnapshotTaker:
 
 def _header(executor: Executor, raft: Raft, cluster_id: bytes) -> SnapshotHeader:
     index = executor.applied_index
+    membership = raft.memberships.at(index)
     term, chain = raft.log.term_at(index), raft.log.chain_at(index)
     check(term is not None and chain is not None, "a snapshot ends with a block that the log knows", index)
     return SnapshotHeader(
@@ -192,6 +193,6 @@ def _header(executor: Executor, raft: Raft, cluster_id: bytes) -> SnapshotHeader
         chain=chain or 0,
         time=executor.clockwork.time,
         cluster_id=cluster_id,
-        configuration=raft.configuration,
-        configuration_index=0,
+        configuration=membership.body,
+        configuration_index=membership.index,
     )

@@ -6,6 +6,7 @@ from copycat.io.storage.snapshots import Snapshots
 from copycat.io.storage.storage import Storage
 from copycat.raft.core.events import Event
 from copycat.raft.machine.executor import Executor
+from copycat.raft.server.directory import read_membership
 from copycat.raft.server.disk_worker import DiskWorker
 from copycat.raft.server.peers import Peers
 from copycat.raft.server.snapshot_exchange import SnapshotReceiver, SnapshotSender
@@ -40,7 +41,7 @@ class ServerSnapshots:
             fail=fail,
         )
         self.sender = SnapshotSender(snapshots, worker, peers, post, fail)
-        self.receiver = SnapshotReceiver(snapshots, worker, make_executor, post, fail)
+        self.receiver = SnapshotReceiver(snapshots, worker, make_executor, read_membership, post, fail)
         self._worker = worker
 
     def close(self) -> None:

@@ -15,11 +15,11 @@ from copycat.util.statistics import Histogram, Latencies
 class Status:
     """One server's view, which may differ from another's for a moment.
 
-    role: "forming" (waits to hear every listed member once), "follower", "candidate", "leader", "passive" (its log is
-        being refilled), or "halted".
+    role: "forming" (waits to hear every listed member once, or to be let in), "follower", "candidate", "leader",
+        "passive" (has no vote, or its log is being refilled), or "halted".
     leader: the id of the leader this server can reach; None while there is none.
     why_no_leader: what is missing, for people; None while there is a leader.
-    members: id to address. unreachable: id to the reason its last dial failed.
+    members: id to address. passive: ids of those without a vote. unreachable: id to the reason its last dial failed.
     commit_index, applied_index, last_index, durable_index: the log as far as it is committed, applied, written, and
         flushed here.
     first_index, snapshot_index: where the log begins here, and the last index that this member's newest snapshot
@@ -37,6 +37,7 @@ class Status:
     why_no_leader: str | None
     cluster_id: str
     members: dict[str, str]
+    passive: list[str]
     unreachable: dict[str, str]
     commit_index: int
     applied_index: int
@@ -71,6 +72,8 @@ def describe(
     if raft is not None and desk is not None and failure is None:
         leader = desk.known_leader
     role = "forming" if raft is None else raft.role.name
+    if role == "follower" and raft is not None and not raft.is_voter:
+        role = "passive"
     return Status(
         id=identity.member.id,
         role="halted" if failure is not None else role,
@@ -79,6 +82,7 @@ def describe(
         why_no_leader=None if leader else _why(identity, peers, raft is not None, unreachable, failure),
         cluster_id=identity.cluster_id.hex(),
         members={member.id: member.address for member in identity.members},
+        passive=sorted(identity.passive),
         unreachable=unreachable,
         commit_index=raft.commit_index if raft is not None else 0,
         applied_index=driver.executor.applied_index if driver is not None else 0,
@@ -112,8 +116,8 @@ def _why(
             f"the cluster has not formed: all {len(identity.members)} members must be heard once; "
             f"heard {', '.join(reached)}" + (f"; not {missing}" if missing else "")
         )
-    needed = majority(len(identity.members))
-    if len(reached) < needed:
+    needed = majority(len(identity.voters))
+    if len([name for name in reached if name not in identity.passive]) < needed:
         others = missing or "the others"
-        return f"{needed} of {len(identity.members)} members are needed; reached {', '.join(reached)}; not {others}"
+        return f"{needed} of {len(identity.voters)} members are needed; reached {', '.join(reached)}; not {others}"
     return f"an election is under way among {', '.join(reached)}" + (f"; not reached: {missing}" if missing else "")

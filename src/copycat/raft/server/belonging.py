@@ -1,0 +1,131 @@
+"""One server's place in its cluster: how it joins and leaves, goes by the log's members, and lets another lead.
+
+Source: protocol §2, §8.1; Raft dissertation §3.10, §4.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from copycat.errors import ConfigurationError, ForeignDirectoryError
+from copycat.io.transport.transport import Transport
+from copycat.raft.core.events import TransferRequested
+from copycat.raft.core.membership import Membership
+from copycat.raft.inquiry.changes import change_members
+from copycat.raft.protocol.configuration import Change, ChangeOutcome, ChangeRequest, decode_configuration
+from copycat.raft.protocol.members import Member
+from copycat.raft.server.directory import Directory
+from copycat.raft.server.driver import Driver
+from copycat.raft.server.identity import Identity
+from copycat.raft.server.peers import Peers
+from copycat.util.address import Address
+
+PARTING_SECONDS = 1.0  # how long a link to a member that has left is kept, on which it hears that it has
+
+
+class Belonging:
+    """`given` are the members that this start was told of. `form` starts the driver of a cluster that is known now.
+
+    changed: set whenever who leads may have changed. fail: ends the member.
+    """
+
+    def __init__(
+        self,
+        *,
+        identity: Identity,
+        directory: Directory,
+        peers: Peers,
+        transport: Transport,
+        given: Sequence[Member],
+        changed: asyncio.Event,
+        form: Callable[[], None],
+        fail: Callable[[BaseException], None],
+    ) -> None:
+        self.driver: Driver | None = None  # once the cluster has formed
+        self._identity = identity
+        self._directory = directory
+        self._peers = peers
+        self._transport = transport
+        self._given = given
+        self._changed = changed
+        self._form = form
+        self._fail = fail
+        self._is_leaving = False
+
+    @property
+    def _own_id(self) -> str:
+        return self._identity.member.id
+
+    # -- joining and leaving -----------------------------------------------------------------------------------------
+
+    async def join(self, *, vote: bool) -> None:
+        """Be let into the cluster, take part, and ask for a vote until there is one."""
+        identity = self._identity
+        try:
+            outcome = await self._ask(ChangeRequest(Change.ADD, str(identity.member), identity.incarnation), None)
+            configuration = decode_configuration(outcome.configuration)
+            identity.cluster_id, identity.joins = configuration.cluster_id, False
+            identity.configure(configuration, self._given)
+            self._form()
+            self._peers.start()
+            if vote:
+                await self._ask(ChangeRequest(Change.PROMOTE, self._own_id), None)
+        except ConfigurationError as error:
+            self._fail(error)
+
+    async def leave(self, timeout: float) -> None:
+        """Leave for good. Raises: as `change_members`."""
+        self._is_leaving = True
+        try:
+            await self._ask(ChangeRequest(Change.REMOVE, self._own_id), timeout)
+        except BaseException:
+            self._is_leaving = False
+            raise
+
+    async def _ask(self, asked: ChangeRequest, timeout: float | None) -> ChangeOutcome:
+        known = self._identity.members if self._identity.is_formed else self._given
+        chosen = [member for member in known if self._identity.is_formed or member.id != self._own_id]
+        return await change_members(
+            self._transport, [Address(member.host, member.port) for member in chosen], asked, timeout
+        )
+
+    # -- what the log says -------------------------------------------------------------------------------------------
+
+    def members_changed(self, membership: Membership) -> None:
+        """Others take part, as the log has it: dial them, and know them at the next start."""
+        if self.driver is not None:
+            self._identity.configure(decode_configuration(membership.body), self._given)
+            self.driver.save(self._directory.save_members(self._identity))
+            self._peers.start()
+
+    def configured(self, index: int, body: bytes) -> None:
+        """That is certain. A member that was removed has nothing left to do."""
+        asyncio.get_running_loop().call_later(PARTING_SECONDS, self._peers.forget_others)
+        if self._own_id in decode_configuration(body).removed and not self._is_leaving:
+            self._fail(
+                ForeignDirectoryError(
+                    f"{self._own_id} was removed from cluster {self._identity.cluster_name} at index {index}: its "
+                    "directory is of no more use; to come back, join under another id with an empty one"
+                )
+            )
+
+    # -- letting another lead ----------------------------------------------------------------------------------------
+
+    async def hand_over(self, member: str | None, seconds: float) -> bool:
+        """Let `member` lead, None: whoever holds most; returns whether this server leads no more."""
+        driver = self.driver
+        if driver is None or not self._leads(driver):
+            return True
+        if not any(map(self._peers.is_up, driver.raft.electors)):
+            return False
+        driver.post(TransferRequested(member))
+        try:
+            async with asyncio.timeout(seconds):
+                while self._leads(driver):
+                    self._changed.clear()
+                    await self._changed.wait()
+        except TimeoutError:
+            pass
+        return not self._leads(driver)
+
+    def _leads(self, driver: Driver) -> bool:
+        return driver.is_running and driver.raft.is_leader
