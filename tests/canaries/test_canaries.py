@@ -10,10 +10,10 @@ from tests.canaries.search import SearchError, judge_of, search
 from tests.canaries.table import PAGE, measures_on_page, page
 
 FOUND = {
-    "A follower vouches for entries before they are on its disk": 103,
-    "The name of a new segment is not synced": 109,
-    "Term and vote are written and not synced": 106,
-    "Events sent again on a new connection are heard again": 111,
+    "A follower vouches for entries before they are on its disk": 107,
+    "The name of a new segment is not synced": 108,
+    "Term and vote are written and not synced": 108,
+    "Events sent again on a new connection are heard again": 104,
     "The tokens of a lock begin anew": 105,
 }
 """Of each kind one that its seed finds within a second."""
