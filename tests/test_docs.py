@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from copycat.cli import backup, bench, chaos, demo, inspect, restore, server, simulate, status
+from copycat.cli import backup, bench, chaos, demo, inspect, repair, restore, server, simulate, status
 from copycat.testing.processes import free_ports
 
 ROOT = Path(__file__).parent.parent
@@ -132,6 +132,7 @@ def three_members() -> str:
         backup.COMMAND,
         restore.COMMAND,
         inspect.COMMAND,
+        repair.COMMAND,
         demo.COMMAND,
         bench.COMMAND,
         simulate.COMMAND,

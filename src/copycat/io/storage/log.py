@@ -280,7 +280,7 @@ class Log(BaseLog):
         check(not found.tail.records, "a fault proves everything before it durable")
         logger.error(
             "%s: the log is faulty from %d on: %s; a member of several is refilled by its leader, a single one needs a "
-            "backup",
+            "backup, or `copycat repair`",
             self.directory,
             self.faulty_from,
             found.why,

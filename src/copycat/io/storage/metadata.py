@@ -79,7 +79,8 @@ class MetadataStore:
         if found and not sound:
             raise CorruptionError(
                 f"{self._directory}: no copy of the metadata is sound, so this member's vote is forgotten; "
-                "remove the member and join again under a new id with an empty directory"
+                "remove the member and join again under a new id with an empty directory; of a single one, save what "
+                "its log holds with `copycat repair`"
             )
         self._loaded = True
         if not sound:

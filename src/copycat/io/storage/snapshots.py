@@ -102,7 +102,8 @@ class Snapshots:
         if bad:
             raise CorruptionError(
                 f"{self.directory}: no snapshot is sound: {'; '.join(bad.values())}. A member of several is removed "
-                "and joins again under a new id with an empty directory; a single one needs a backup"
+                "and joins again under a new id with an empty directory; a single one needs a backup (`copycat "
+                "restore`)"
             )
         return None
 

@@ -11,7 +11,6 @@ Source: protocol §8.7, §10.9.
 """
 
 import asyncio
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -21,18 +20,15 @@ from typing import Any
 import msgspec
 
 from copycat.errors import (
-    ConfigurationError,
     ConnectError,
     CopycatError,
-    CorruptionError,
     NoLeaderError,
     ProtocolError,
     StorageError,
 )
 from copycat.io.msgpack import UNREADABLE
+from copycat.io.storage.backup_file import BackupFile
 from copycat.io.storage.disk import Disk, OsDisk
-from copycat.io.storage.snapshot_file import open_snapshot
-from copycat.io.storage.snapshots import Aside
 from copycat.io.transport.transport import Connection, DialError, Transport
 from copycat.raft.client.connector import HELLO
 from copycat.raft.protocol.handshake import decode_hello
@@ -52,7 +48,6 @@ PIECE_BYTES = 256 << 10
 BEGINNINGS_MAX = 5  # of the transfer; a cluster that changes its leader more often has other troubles
 PAUSE_SECONDS = 0.1
 GREETING_SECONDS = 2.0  # a server says who leads as soon as it is connected to, once its cluster has formed
-PART_SUFFIX = ".part"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,7 +106,7 @@ class _Fetcher:
         self._leader: str | None = None  # the address of the leader last heard of
 
     async def run(self) -> Backup:
-        self._require_free()
+        BackupFile(self._disk, self._path, force=self._force)  # or it is in vain
         loop = asyncio.get_running_loop()
         deadline, beginnings = loop.time() + self._timeout, 0
         while True:
@@ -142,15 +137,6 @@ class _Fetcher:
         if self._members:
             return NoLeaderError(f"no leader gave a backup within {self._timeout:g} s. {tried}. {advice}")
         return ConnectError(f"no server answered within {self._timeout:g} s. {tried}. {advice}", tried=self._tried)
-
-    def _require_free(self) -> None:
-        directory = os.path.dirname(self._path) or "."
-        if os.path.isdir(self._path):
-            raise ConfigurationError(f"{self._path} is a directory: name the file to write")
-        if not self._disk.exists(directory):
-            raise ConfigurationError(f"there is no directory {directory}: make it first")
-        if not self._force and self._disk.exists(self._path):
-            raise ConfigurationError(f"{self._path} is there already: choose another name, or give --force")
 
     async def _fetch(self, address: str) -> Backup:
         """Raises _LostError where another server may do; and what ends the whole."""
@@ -212,22 +198,22 @@ class _Fetcher:
         self, connection: Connection, answers: "_Answers", index: int, size: int, cluster_id: bytes
     ) -> Backup:
         """Ask for piece after piece, and write them."""
-        aside = Aside(self._disk, self._path + PART_SUFFIX)
+        file = BackupFile(self._disk, self._path, force=self._force)
         try:
-            while aside.size < size:
-                length = min(PIECE_BYTES, size - aside.size)
-                connection.send(HEADER_BACKUP_READ.pack(Tag.BACKUP_READ, answers.request, aside.size, length))
-                data = await self._piece(answers, aside.size, length)
-                await _beside(partial(aside.append, data))
-            await _beside(partial(self._finish, aside, index))
+            while file.size < size:
+                length = min(PIECE_BYTES, size - file.size)
+                connection.send(HEADER_BACKUP_READ.pack(Tag.BACKUP_READ, answers.request, file.size, length))
+                data = await self._piece(answers, file.size, length)
+                await _beside(partial(file.append, data))
+            await _beside(partial(file.finish, index))
         except (_LostError, ProtocolError) as lost:
-            await _beside(aside.remove)
+            await _beside(file.remove)
             raise _LostError(str(lost), is_begun=True) from None
         except OSError as error:
-            await _beside(aside.remove)
+            await _beside(file.remove)
             raise StorageError(f"{self._path} cannot be written: {error.strerror or error}; nothing is left") from error
         except BaseException:
-            aside.remove()  # nobody writes to it any more
+            file.remove()  # nobody writes to it any more
             raise
         return Backup(path=self._path, index=index, size=size, cluster_id=cluster_id)
 
@@ -242,17 +228,6 @@ class _Fetcher:
                 if begins != offset or len(data) != length:
                     raise ProtocolError(f"{len(data)} bytes from {begins} on came, {length} from {offset} on were due")
                 return data
-
-    def _finish(self, aside: Aside, index: int) -> None:
-        """Verify the whole, and give it its name. On a thread."""
-        aside.finish()
-        file = open_snapshot(self._disk, aside.path)
-        file.verify()
-        if file.header.index != index:
-            raise CorruptionError(f"{aside.path}: index {file.header.index} came, index {index} was announced")
-        self._require_free()
-        self._disk.rename(aside.path, self._path)
-        self._disk.sync_directory(os.path.dirname(self._path) or ".")
 
 
 async def _beside(job: Callable[[], object]) -> None:

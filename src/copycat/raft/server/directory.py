@@ -152,7 +152,7 @@ class Directory:
         if log.is_faulty and len(metadata.incarnations) == 1:
             raise CorruptionError(
                 f"{self._storage.directory}: block {log.faulty_from} was durable and is damaged, and a cluster of one "
-                "has no other copy: restore a backup, or look at it with `copycat repair`"
+                "has no other copy: restore a backup, or save what comes before it with `copycat repair`"
             )
         return log
 
