@@ -23,7 +23,7 @@ PAGE_HEAD = """\
 
 What `make bench` has measured; see [how to measure](../how-to/measure.md). Each table was made in one run: compare
 figures within it, not between tables or machines. `python -m benchmarks page` writes this page, from the files in
-[benchmarks/results](../../benchmarks/results), which hold every round.
+`benchmarks/results`, which hold every round.
 """
 
 
