@@ -185,6 +185,11 @@ def _draw_killed_client(chance: Chance) -> Arguments | None:
 def _draw_sides(chance: Chance) -> Arguments:
     names = chance.hosts()
     at = chance.chooser.randrange(1, len(names))
+    members = [name for name in names if name in chance.cluster.nodes]
+    if len(members) % 2 == 0 and chance.chooser.random() < 0.7:
+        # Halves: neither is a majority, but a mistake may take both for one.
+        side = [*members[: len(members) // 2], *(name for name in names[:at] if name not in members)]
+        return {"side": tuple(side), "other": tuple(name for name in names if name not in side)}
     return {"side": tuple(names[:at]), "other": tuple(names[at:])}
 
 

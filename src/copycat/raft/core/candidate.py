@@ -34,11 +34,12 @@ class Candidate:
 
 def poll(raft: Raft) -> None:
     """Ask everyone whether an election in the next term would be won."""
-    raft.become(Candidate(deadline_ms=raft.now + raft.election_timeout(), polling=True, granted={raft.member_id}))
+    role = Candidate(deadline_ms=raft.now + raft.election_timeout(), polling=True, granted={raft.member_id})
+    raft.become(role)
     request = PollRequest(term=raft.term + 1, last_index=raft.log.last_index, last_term=raft.log.last_term)
     for member in raft.electors:
         raft.send(member, request)
-    if raft.voters == (raft.member_id,):
+    if has_majority(raft, role):  # the only voter there is
         elect(raft)
 
 
