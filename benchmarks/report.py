@@ -26,6 +26,15 @@ figures within it, not between tables or machines. `python -m benchmarks page` w
 `benchmarks/results`, which hold every round.
 """
 
+NOTHING_KEPT = """
+No results are kept of this version. On a machine that does nothing else, these two put yours here:
+
+```
+make bench ARGS="commands reads peers --patience 600 --out benchmarks/results"
+make bench ARGS=page
+```
+"""
+
 
 def write(benchmark: Benchmark, report: Report, directory: Path) -> list[Path]:
     """Write NAME.json, NAME.md and NAME.svg; returns their paths."""
@@ -107,4 +116,4 @@ def page(benchmarks: Sequence[Benchmark], directory: Path, pictures: str) -> str
             report = json.loads(path.read_text(encoding="utf-8"))
             picture = f"![{benchmark.question}]({pictures}/{benchmark.name}.svg)"
             parts.append(f"## {benchmark.name}\n\n{section(benchmark, report)}\n{picture}\n")
-    return "\n".join(parts)
+    return "\n".join(parts) if len(parts) > 1 else PAGE_HEAD + NOTHING_KEPT

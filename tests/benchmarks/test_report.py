@@ -11,7 +11,7 @@ from benchmarks.__main__ import BENCHMARKS, PAGE, RESULTS
 from benchmarks.benchmark import Benchmark, Options, Picture, Plan
 from benchmarks.figures import CPU_LEADER, MEDIAN_MS, PER_SECOND
 from benchmarks.picture import bars, lines
-from benchmarks.report import BUSY, page, section, write
+from benchmarks.report import BUSY, NOTHING_KEPT, PAGE_HEAD, page, section, write
 
 
 @asynccontextmanager
@@ -90,6 +90,7 @@ def test_the_page_has_what_was_measured_in_order(tmp_path: Path) -> None:
     assert text.startswith("# Benchmarks\n\n")
     assert text.endswith(f"\n## puts\n\n{SECTION}\n![How many puts?](../pictures/puts.svg)\n")
     assert "## gets" not in text
+    assert page([absent], tmp_path, "../pictures") == PAGE_HEAD + NOTHING_KEPT
 
 
 def test_the_page_in_the_reference_is_that_of_the_results_kept() -> None:
