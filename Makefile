@@ -10,10 +10,11 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.set-up
 LOG    := $(VENV)/set-up.log
 PATHS  := $(wildcard src tests examples benchmarks)
+PROCESSES := tests/process tests/cli tests/chaos tests/benchmarks tests/test_docs.py
 HEART  := src/copycat/raft/core/*,src/copycat/raft/machine/*,src/copycat/io/storage/*
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint types contracts pytest coverage heart mutants canaries fuzz fix bench simulate chaos calls clean
+.PHONY: help run test lint types contracts pytest both coverage heart mutants canaries fuzz fix bench simulate chaos calls clean
 
 help:
 	@echo 'make run         the demo (sets up .venv on first use)'
@@ -36,7 +37,7 @@ test: $(STAMP)
 	@$(MAKE) --no-print-directory lint
 	@$(MAKE) --no-print-directory types
 	@$(MAKE) --no-print-directory contracts
-	@$(MAKE) --no-print-directory pytest
+	@$(MAKE) --no-print-directory both
 
 lint: $(STAMP)
 	@$(BIN)/ruff check --quiet $(PATHS)
@@ -51,6 +52,12 @@ contracts: $(STAMP)
 
 pytest: $(STAMP)
 	@$(BIN)/python -m pytest $(ARGS)
+
+# Every test, in two halves at once. What starts processes runs in front, for there they can be interrupted.
+both: $(STAMP)
+	@$(BIN)/python -m pytest $(addprefix --ignore=,$(PROCESSES)) $(ARGS) > $(VENV)/tests.log 2>&1 & beside=$$!; \
+	    $(BIN)/python -m pytest $(PROCESSES) $(ARGS); front=$$?; \
+	    wait $$beside; beside=$$?; cat $(VENV)/tests.log; exit $$((front | beside))
 
 coverage: $(STAMP)
 	@$(BIN)/coverage run -m pytest $(ARGS) && $(BIN)/coverage report
