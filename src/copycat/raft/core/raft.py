@@ -44,7 +44,6 @@ from copycat.raft.protocol.messages import (
     VoteResponse,
 )
 
-NEVER = 1 << 62
 CARRY_MEMBERSHIP = (BlockKind.INITIALIZE, BlockKind.CONFIGURE)
 
 
@@ -385,6 +384,3 @@ class Raft:
             check(index <= self.log.last_index, "a commit index beyond the log", index, self.log.last_index)
             self.commit_index = index
             self.effects.append(Committed(index))
-
-
-__all__ = ["NEVER", "Raft", "Role"]
