@@ -39,6 +39,9 @@ DUELS_SHARE = 0.25
 CHECK_SECONDS = 0.25
 """How often it is looked, while there are faults, whether something has gone wrong by now."""
 
+RARE = ("rot", "wipe")
+"""Drawn twice as often, for few clusters can bear them, and none twice."""
+
 KINDS_OF_WORK = 4
 """In a seed; all of them would cost twice the time, and find less in it."""
 COUNTERS = ("checked", "marks", "messages", "faults")
@@ -86,7 +89,7 @@ class Settings:
             pace=chooser.choice((0.7, 1.4, 2.8)),
             fault_pause=chooser.choice((0.5, 1.5, 4.0)),
             fault_length=chooser.choice((1.0, 4.0, 10.0)),
-            faults=tuple(name for name in FAULTS if chooser.random() < share),
+            faults=tuple(name for name in FAULTS if chooser.random() < (2 * share if name in RARE else share)),
             work=tuple(sorted(chooser.sample(list(WORKS), KINDS_OF_WORK))),
         )
         return drawn if chooser.random() >= DUELS_SHARE else drawn._with_duels(chooser)
