@@ -14,7 +14,7 @@ from copycat.io.storage.snapshot_file import open_snapshot
 from copycat.io.storage.storage import KIBIBYTE
 from copycat.io.transport import LocalTransport
 from copycat.io.transport.transport import Connection
-from copycat.raft.client.backup import BEGINNINGS_MAX, Backup, fetch_backup
+from copycat.raft.client.backup import BEGINNINGS_MAX, PIECE_BYTES, Backup, fetch_backup
 from copycat.raft.machine.single import SingleMachine
 from copycat.raft.machine.snapshot import restore
 from copycat.raft.protocol.chunks import decode_chunks
@@ -308,16 +308,16 @@ SOUND = snapshot_bytes(snapshot_header(9), [random.Random(1).randbytes(1000)] * 
 class Server:
     """Says that it leads, and hands out `content` as the backup at index 9.
 
-    cut: it closes the connection there. is_mute: it hands out nothing.
+    cut: it closes the connection there. mute_from: it hands out nothing from there on.
     """
 
     def __init__(
-        self, content: bytes = SOUND, *, shift: int = 0, cut: int | None = None, is_mute: bool = False
+        self, content: bytes = SOUND, *, shift: int = 0, cut: int | None = None, mute_from: int | None = None
     ) -> None:
         self.content = content
         self.shift = shift
         self.cut = cut
-        self.is_mute = is_mute
+        self.mute_from = mute_from
         self.begun = 0
 
     def accept(self, _greeting: bytes, connection: Connection) -> bytes:
@@ -333,7 +333,7 @@ class Server:
                 connection.send(HEADER_BACKUP_READY.pack(Tag.BACKUP_READY, request, 9, len(self.content)))
                 continue
             _, request, offset, length = HEADER_BACKUP_READ.unpack(frame)
-            if self.is_mute:
+            if self.mute_from is not None and offset >= self.mute_from:
                 return
             if self.cut is not None and offset + length > self.cut:
                 connection.close()
@@ -383,7 +383,7 @@ async def test_a_piece_from_elsewhere_is_not_taken(tmp_path: Path) -> None:
 
 
 async def test_whoever_stops_waiting_leaves_nothing(tmp_path: Path) -> None:
-    server = Server(is_mute=True)  # or all may have come by the time that one looks
+    server = Server(bytes(2 * PIECE_BYTES), mute_from=PIECE_BYTES)
     fetching = asyncio.ensure_future(server.fetch(tmp_path / "backup", timeout=60.0))
     await wait_until(lambda: left_in(tmp_path) != [])
     fetching.cancel()

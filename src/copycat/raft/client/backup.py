@@ -83,8 +83,8 @@ async def fetch_backup(
 
     Raises: ConfigurationError if there is such a file already; NoLeaderError or ConnectError, with what was tried, when
     no leader was found or it was lost again and again; StorageError when the leader cannot take a snapshot, or the file
-    cannot be written; CorruptionError when what came is not sound. Nothing is left of it then; nor when cancelled, or else
-    all of it, if that came too late.
+    cannot be written; CorruptionError when what came is not sound. Nothing is left of it then; nor when cancelled, or
+    else all of it, if that came too late.
     """
     fetcher = _Fetcher(transport, addresses, str(path), force, timeout, disk if disk is not None else OsDisk())
     return await fetcher.run()
