@@ -8,7 +8,8 @@ from random import Random
 import pytest
 
 from copycat.cli.simulate import FEW, describe, failure, shortcomings, summary
-from copycat.testing.faults import FAULTS, Action
+from copycat.testing.fault import Action
+from copycat.testing.faults import FAULTS
 from copycat.testing.marks import MARKS
 from copycat.testing.simulator import SECONDS, Report, Settings, run_seed
 from tests.cli.support import copycat

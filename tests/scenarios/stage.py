@@ -51,7 +51,7 @@ from copycat.raft.core.events import (
     Unreachable,
 )
 from copycat.raft.core.follower import Follower
-from copycat.raft.core.invariants import ClusterWatch, Watch
+from copycat.raft.core.invariants import ClusterWatch, MembershipWatch, Watch
 from copycat.raft.core.leader import Leader
 from copycat.raft.core.raft import Raft
 from copycat.raft.protocol.messages import Message
@@ -109,6 +109,7 @@ class Stage:
         self.flying: list[Flight] = []
         self.cuts: set[tuple[str, str]] = set()
         self.watch = ClusterWatch()
+        self.members_watch = MembershipWatch(self.watch)
         self.lines: list[str] = []
         self.told_time = START
 
@@ -375,6 +376,7 @@ class Stage:
             effects = actor.raft.step(self.now, events)
             actor.watch.check(actor.raft, effects)
             self.watch.check(actor.raft, effects)
+            self.members_watch.check(actor.raft, effects)
         except InvariantError as error:
             self.say(actor, f"halts: {error}")
             actor.raft = None

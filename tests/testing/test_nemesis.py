@@ -7,7 +7,8 @@ import pytest
 
 from copycat.collections import DistributedMap
 from copycat.testing.cluster import SimulatedCluster, simulate
-from copycat.testing.faults import FAULTS, Action
+from copycat.testing.fault import Action
+from copycat.testing.faults import FAULTS
 from copycat.testing.nemesis import Nemesis
 
 SECONDS = 30.0

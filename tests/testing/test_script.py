@@ -5,7 +5,7 @@ from random import Random
 
 import pytest
 
-from copycat.testing.faults import Action
+from copycat.testing.fault import Action
 from copycat.testing.script import FORMAT, Script, ScriptError, parse
 from copycat.testing.simulator import Settings, run_seed
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from copycat.errors import UsageError
-from copycat.testing.faults import Action
+from copycat.testing.fault import Action
 from copycat.testing.script import Script, parse
 from copycat.testing.shrink import fitted, kind, shrink
 from copycat.testing.simulator import Report

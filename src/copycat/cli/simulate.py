@@ -85,7 +85,7 @@ def summary(reports: Sequence[Report], seconds: float, real_seconds: float) -> d
             name: sum(getattr(report, name) for report in reports)
             for name in (
                 *("events", "steps", "elections", "invoked", "ok", "fail", "unknown"),
-                "states_compared",
+                *("states_compared", "snapshots_compared"),
             )
         },
         "median_seconds": median(report.seconds for report in reports),

@@ -19,18 +19,19 @@ Source: reliability §3 "Simulator".
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from copycat.client import CopycatClient
-from copycat.errors import ConfigurationError, check
+from copycat.errors import ConfigurationError, ForeignDirectoryError, check
 from copycat.raft.core.config import RaftConfig
 from copycat.raft.protocol.members import Member
 from copycat.raft.server.executors import MakeMachines
 from copycat.replica import machines_for
 from copycat.testing.invariants import Invariants
 from copycat.testing.loop import Host, VirtualLoop
+from copycat.testing.membership import SimulatedMembership
 from copycat.testing.network import LinkRule, SimulatedNetwork
 from copycat.testing.node import Node
 from copycat.testing.streams import Streams
@@ -45,6 +46,7 @@ POLL_SECONDS = 0.02
 EXPIRY_SHARE_MIN = 0.97  # of a session's timeout: two clocks may drift apart by what `faults` lets them
 FIRST_PORT = 5001
 MEMBERS_MAX = 7
+NAMES = "abcdefghijklmnopqrstuvwxyz"  # of members, in order
 
 
 class SimulationError(AssertionError):
@@ -56,10 +58,11 @@ class SimulatedCluster:
 
     seed: all that is left to chance. resources: classes of your own to allow, as for CopycatReplica.
     machines: instead of resources, what the servers run. config: times of consensus. rule: how links carry.
+    storage: options of each member's Storage, such as `{"snapshot_log_size": 4096}`.
     `async with` starts all members, waits for a leader, and in the end lets everything go and checks it.
 
-    `network`, `invariants`, `trace` and `streams` are there to be used; so is `nodes`, with each member's `disk`,
-    `clock` and `server`.
+    `network`, `membership`, `invariants`, `trace` and `streams` are there to be used; so is `nodes`, with each member's
+    `disk`, `clock` and `server`, also of those that have joined and left.
     """
 
     def __init__(
@@ -71,6 +74,7 @@ class SimulatedCluster:
         machines: MakeMachines | None = None,
         config: RaftConfig | None = None,
         rule: LinkRule | None = None,
+        storage: Mapping[str, Any] | None = None,
     ) -> None:
         loop = asyncio.get_running_loop()
         if not isinstance(loop, VirtualLoop):
@@ -88,23 +92,27 @@ class SimulatedCluster:
         self.invariants = Invariants()
         self.invariants.on_expired = self._expired
         self.config = config if config is not None else RaftConfig()
-        self.members = [Member(name, f"host-{name}", FIRST_PORT) for name in "abcdefg"[:members]]
-        self.nodes = {
-            member.id: Node(
-                member,
-                loop=loop,
-                network=self.network,
-                disk_chooser=self.streams[f"disk {member.id}"],
-                on_disk=self._disk_done,
-                on_fatal=self._fatal,
-            )
-            for member in self.members
-        }
+        self.members = [Member(name, f"host-{name}", FIRST_PORT) for name in NAMES[:members]]
+        self.membership = SimulatedMembership(self)
+        self._storage = storage if storage is not None else {}
+        self.nodes = {member.id: self._node(member) for member in self.members}
         self.hosts: dict[str, Host] = {}  # of the clients
         self.clients: dict[str, CopycatClient] = {}
         self._machines = machines if machines is not None else machines_for(resources)
         self._starts = 0
         self._is_closing = False
+
+    def _node(self, member: Member, **options: Any) -> Node:
+        return Node(
+            member,
+            loop=self.loop,
+            network=self.network,
+            disk_chooser=self.streams[f"disk {member.id}"],
+            on_disk=self._disk_done,
+            on_fatal=self._fatal,
+            storage=self._storage,
+            **options,
+        )
 
     # -- life --------------------------------------------------------------------------------------------------------
 
@@ -132,6 +140,7 @@ class SimulatedCluster:
         self._is_closing = True  # what comes now is of no importance
         hosts = [host for node in self.nodes.values() for host, _ in node.past]
         hosts += [node.host for node in self.nodes.values() if node.host is not None]
+        hosts += [self.membership.host] if self.membership.host is not None else []
         for host in (*hosts, *self.hosts.values()):
             await host.bury()
 
@@ -159,11 +168,17 @@ class SimulatedCluster:
         self.trace.record(self.loop.now, "disk", node.name, node.disk.operations)
 
     def _fatal(self, node: Node, error: BaseException) -> None:
-        """A server cannot go on. A failed disk ends the process, as it must; anything else is a fault of ours."""
+        """A server cannot go on. A failed disk ends the process, and so does having been removed, as it must; anything
+        else is a fault of ours."""
         self.trace.record(self.loop.now, "fatal", node.name, type(error).__name__)
         if isinstance(error, OSError) or isinstance(error.__cause__, OSError) or node.is_lost:
             self.faults["process ended by itself"] += 1
             self.invariants.marks.failed()
+            node.kill(self.streams["crash"], power=False)
+        elif isinstance(error, ForeignDirectoryError) and self.membership.has_left(node.name):
+            self.faults["member ended, for it was removed"] += 1
+            self.invariants.marks.left()
+            node.has_left = True
             node.kill(self.streams["crash"], power=False)
         else:
             self.problems.append(f"at {self.loop.now:.3f} s, member {node.name}: {type(error).__name__}: {error}")
@@ -205,7 +220,7 @@ class SimulatedCluster:
         options.setdefault("transport", self.network.transport(host))
         options.setdefault("random", self.streams[f"client {name}"])
         options.setdefault("clock", host.clock)
-        client = self.clients[name] = host.call(lambda: CopycatClient(self.members, **options))
+        client = self.clients[name] = host.call(lambda: CopycatClient(self.membership.members, **options))
         client.on_state_change(lambda state: self.invariants.marks.became(name, state))
         return await host.start(client.open(), name=f"{name}-open")
 
@@ -286,7 +301,18 @@ class SimulatedCluster:
                 self._starts += 1
                 self.trace.record(self.loop.now, "start", name)
                 chooser = self.streams[f"member {name}, start {self._starts}"]
-                self.nodes[name].start(self.members, self._machines, self.config, self.invariants, chooser)
+                node = self.nodes[name]
+                known = self.members if node.member in self.members else [*self.membership.members, node.member]
+                node.start(list(dict.fromkeys(known)), self._machines, self.config, self.invariants, chooser)
+
+    def join(self, name: str, *, vote: bool = True) -> None:
+        """Start a member more, of a name that nobody has had; it asks to be let in and, with `vote`, for a vote."""
+        if name in self.nodes or name in self.hosts:
+            raise ConfigurationError(f"there is a host {name} already")
+        self.note("members: join", name, vote)
+        self.nodes[name] = self._node(Member(name, f"host-{name}", FIRST_PORT), joins=True, vote=vote)
+        self.start(name)
+        self.membership.joins(name, vote=vote)
 
     def crash(self, *names: str, power: bool = False) -> None:
         """Kill these at once, members or clients, none when they are down. `power`: unsynced writes are lost, or not,

@@ -1,106 +1,25 @@
 """What goes wrong in a simulation: every kind of fault, how one is drawn, and what it does.
 
-Drawing and doing are apart. What was drawn is an `Action`: names, numbers and times, which can be written down, done
-again, and left out. So drawing touches nothing, and doing draws nothing and finds a cluster in any state: members that
-are down already, others that are up.
-
-Faults stay survivable: all those that lose a disk (`loses_disk`) hit fewer than half of the members.
+Faults stay survivable: those that lose a disk (`loses_disk`) leave a majority of whole ones.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from random import Random
+from dataclasses import replace
 
 from copycat.testing.cluster import SimulatedCluster
+from copycat.testing.fault import DIGITS, Arguments, Chance, End, Fault
 from copycat.testing.loop import Host
+from copycat.testing.member_faults import MEMBER_FAULTS
 from copycat.testing.node import DISK_SECONDS
 
 DRIFT_MAX = 0.01  # of clocks: far below what a lease and the end of a session allow for
-DIGITS = 3  # of what is drawn: a script is read by people
-
-Value = str | float | tuple[str, ...]
-"""Of an argument: a host, a number, or some hosts."""
-Arguments = Mapping[str, Value]
-End = Callable[[], object]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Action:
-    """This fault (a key of FAULTS) begins `at`, with these arguments, and ends at `until`; None: by itself, or never.
-
-    Times in seconds since the start of the simulation.
-    """
-
-    at: float
-    fault: str
-    arguments: Arguments
-    until: float | None = None
-
-
-class Chance:
-    """What the arguments of a fault are drawn from: luck, and the cluster as it is. length: of a fault, at most."""
-
-    def __init__(self, cluster: SimulatedCluster, chooser: Random, length: float) -> None:
-        self.cluster = cluster
-        self.chooser = chooser
-        self.length = length
-
-    def member(self) -> str:
-        """One of the members, the leader rather than another."""
-        if self.chooser.random() < 0.4:
-            return self.cluster.leader()
-        return self.chooser.choice(list(self.cluster.nodes))
-
-    def members(self) -> tuple[str, ...]:
-        """One member, mostly; else several, or all."""
-        names = list(self.cluster.nodes)
-        count = self.chooser.choice((1, 1, 1, 1, 2, len(names)))
-        return (self.member(),) if count == 1 else tuple(self.chooser.sample(names, min(count, len(names))))
-
-    def spare_member(self) -> str | None:
-        """One whose disk may be lost: its own is already, or the others are a majority without it."""
-        nodes = self.cluster.nodes
-        if 2 * (sum(not node.is_whole for node in nodes.values()) + 1) < len(nodes):
-            return self.member()
-        return None
-
-    def client(self, *, of: int = 1) -> str | None:
-        """A client that lives, if at least so many do."""
-        alive = [name for name, host in self.cluster.hosts.items() if not host.is_dead]
-        return self.chooser.choice(alive) if len(alive) >= of else None
-
-    def hosts(self) -> list[str]:
-        """All, in any order."""
-        names = [*self.cluster.nodes, *self.cluster.hosts]
-        self.chooser.shuffle(names)
-        return names
-
-    def seconds(self, low: float, high: float) -> float:
-        """Or any other number between them."""
-        return round(self.chooser.uniform(low, high), DIGITS)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fault:
-    """A kind of fault.
-
-    draw: arguments for `begin`, or None when it cannot be now. begin(cluster, **arguments): do it, and return what ends
-    it. takes: the arguments it has. lasts: whether it has an end. loses_disk: that of its `member`, for good.
-    """
-
-    draw: Callable[[Chance], Arguments | None]
-    begin: Callable[..., End | None]
-    takes: tuple[str, ...]
-    lasts: bool = True
-    loses_disk: bool = False
 
 
 # -- processes and machines --------------------------------------------------------------------------------------------
 
 
 def _restart(cluster: SimulatedCluster, *names: str) -> None:
-    """Start what is down, unless its disk is gone for good."""
-    cluster.start(*(name for name in names if not cluster.nodes[name].is_lost))
+    """Start what is down, unless it is for good."""
+    cluster.start(*(name for name in names if cluster.nodes[name].may_start))
 
 
 def _kill(cluster: SimulatedCluster, members: tuple[str, ...]) -> End:
@@ -122,7 +41,7 @@ def _stop(cluster: SimulatedCluster, member: str) -> End:
 def _draw_storm(chance: Chance) -> Arguments:
     election = chance.cluster.config.election_timeout_ms / 1000
     return {
-        "members": tuple(chance.cluster.nodes),
+        "members": tuple(chance.names),
         "pause": chance.seconds(0.1 * election, 2 * election),
         "times": float(chance.chooser.randrange(3, 9)),
         "power": float(chance.chooser.random() < 0.5),
@@ -195,7 +114,7 @@ def _draw_sides(chance: Chance) -> Arguments:
 
 def _draw_bridge(chance: Chance) -> Arguments | None:
     """Two halves that see only one member in common, and all the clients."""
-    names = list(chance.cluster.nodes)
+    names = chance.names
     if len(names) < 3:
         return None
     chance.chooser.shuffle(names)
@@ -209,7 +128,7 @@ def _partition(cluster: SimulatedCluster, side: tuple[str, ...], other: tuple[st
 
 def _draw_sides_of_a_leader(chance: Chance) -> Arguments | None:
     """A member, the leader rather than another, with some clients, or all of them; and all the others."""
-    names = list(chance.cluster.nodes)
+    names = chance.names
     if len(names) < 3:
         return None
     alone = chance.cluster.leader() if chance.chooser.random() < 0.8 else chance.member()
@@ -355,11 +274,13 @@ def _draw_rot(chance: Chance) -> Arguments | None:
     name = chance.spare_member()
     if name is None:
         return None
-    kind = chance.chooser.choice(("bit", "sector", "misdirected", "metadata"))
+    kind = chance.chooser.choice(("bit", "sector", "misdirected", "metadata", "snapshot"))
     return {"member": name, "kind": kind, "place": chance.seconds(0, 1)}
 
 
-def _rot(cluster: SimulatedCluster, member: str, kind: str, place: float) -> End:
+def _rot(cluster: SimulatedCluster, member: str, kind: str, place: float) -> End | None:
+    if not cluster.membership.may_lose(member):
+        return None
     cluster.rot(member, kind, place)
     return lambda: _restart(cluster, member)
 
@@ -370,7 +291,8 @@ def _draw_wipe(chance: Chance) -> Arguments | None:
 
 
 def _wipe(cluster: SimulatedCluster, member: str) -> None:
-    cluster.wipe(member)
+    if cluster.membership.may_lose(member):
+        cluster.wipe(member)
 
 
 # -- clocks ------------------------------------------------------------------------------------------------------------
@@ -444,6 +366,7 @@ FAULTS: dict[str, Fault] = {
     "jump-clock": Fault(draw=_draw_jump, begin=_jump_clock, takes=("host", "seconds"), lasts=False),
     "drift-clock": Fault(draw=_draw_drift, begin=_let_clock_drift, takes=("host", "rate"), lasts=False),
     "wipe": Fault(draw=_draw_wipe, begin=_wipe, takes=("member",), lasts=False, loses_disk=True),
+    **MEMBER_FAULTS,
     "pause-client": Fault(draw=lambda chance: _of_a_client(chance.client()), begin=_pause, takes=("host",)),
     "suspend-client": Fault(draw=_draw_suspended_client, begin=_suspend, takes=("host", "seconds"), lasts=False),
     "isolate-client": Fault(draw=lambda chance: _of_a_client(chance.client()), begin=_isolate, takes=("host",)),

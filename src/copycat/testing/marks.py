@@ -16,21 +16,25 @@ from copycat.raft.client.states import ClientState
 from copycat.raft.core.candidate import Candidate
 from copycat.raft.core.effects import (
     Effect,
+    InstallSnapshot,
+    MembershipChanged,
     ProposalRefused,
     ReadReady,
     ReadRefused,
     Replicate,
     RoleChanged,
     Send,
+    StoreChunk,
     Truncate,
 )
-from copycat.raft.core.events import Event, FaultCleared, Received
+from copycat.raft.core.events import Event, FaultCleared, Received, SnapshotTaken
 from copycat.raft.core.leader import Leader
 from copycat.raft.core.passive import Passive
 from copycat.raft.core.raft import Raft
-from copycat.raft.machine.executor import Block, Ended, Outcome, Results
+from copycat.raft.machine.executor import Block, Configured, Ended, Outcome, Results
+from copycat.raft.protocol.configuration import Configuration, decode_configuration
 from copycat.raft.protocol.entries import End
-from copycat.raft.protocol.messages import AppendResponse, PollResponse, VoteResponse
+from copycat.raft.protocol.messages import AppendResponse, PollResponse, TimeoutNow, VoteResponse
 
 MARKS: Final = (
     "a conflicting tail was truncated",
@@ -49,6 +53,17 @@ MARKS: Final = (
     "a member began with a hole in its log",
     "a hole was refilled",
     "a torn end was cut off a log",
+    "a snapshot was taken",
+    "a member began with a snapshot",
+    "a member went on from its leader's snapshot",
+    "a snapshot came to a member in several pieces",
+    "a member joined",
+    "a member got a vote",
+    "a member lost its vote",
+    "a member left",
+    "a removed member ended by itself",
+    "a list of members was taken back",
+    "a leader handed over",
     "a member stopped by itself",
     "a session expired",
     "a session ended in order",
@@ -70,6 +85,7 @@ class Marks:
         self.messages: Counter[str] = Counter()  # that members received of one another, by kind
         self._sent_up_to: dict[tuple[int, str], int] = {}  # by term and member
         self._servers: dict[str, str] = {}  # of each client, the one it spoke to last
+        self._certain: tuple[int, Configuration | None] = (0, None)  # at which index
         self._expired: set[str] = set()  # clients without a session, after a first one
 
     def _reach(self, mark: str) -> None:
@@ -80,14 +96,23 @@ class Marks:
         for event in events:
             if isinstance(event, Received):
                 self.messages[type(event.message).__name__] += 1
+            elif isinstance(event, SnapshotTaken):
+                self._reach("a snapshot was taken")
             elif isinstance(event, FaultCleared):
                 self._reach("a hole was refilled")
 
     def stepped(self, raft: Raft, was: object, term: int, effects: Sequence[Effect]) -> None:
         """A member has taken a step. was: its role before; term: its term before."""
+        before: Effect | None = None
         for effect in effects:
             if isinstance(effect, Send):
                 self._sent(effect)
+            elif isinstance(effect, InstallSnapshot):
+                self._reach("a member went on from its leader's snapshot")
+            elif isinstance(effect, MembershipChanged) and isinstance(before, Truncate):
+                self._reach("a list of members was taken back")
+            elif isinstance(effect, StoreChunk) and effect.offset > 0:
+                self._reach("a snapshot came to a member in several pieces")
             elif isinstance(effect, Truncate):
                 self._reach("a conflicting tail was truncated")
             elif isinstance(effect, ReadReady):
@@ -100,6 +125,7 @@ class Marks:
                 self._replicated(effect)
             elif isinstance(effect, RoleChanged):
                 self._changed(raft, was, term, effect)
+            before = effect
 
     def _replicated(self, effect: Replicate) -> None:
         place = (effect.term, effect.member)
@@ -117,6 +143,8 @@ class Marks:
                 self._reach("a poll was refused")
         elif isinstance(message, VoteResponse) and not message.granted:
             self._reach("a vote was refused")
+        elif isinstance(message, TimeoutNow):
+            self._reach("a leader handed over")
 
     def _changed(self, raft: Raft, was: object, term: int, effect: RoleChanged) -> None:
         if isinstance(was, Leader) and effect.role != "leader":
@@ -135,6 +163,12 @@ class Marks:
             self._reach("a member began with a hole in its log")
         if torn_path is not None:
             self._reach("a torn end was cut off a log")
+        if raft.applied_index > 0:
+            self._reach("a member began with a snapshot")
+
+    def left(self) -> None:
+        """A member has ended itself, since it was removed."""
+        self._reach("a removed member ended by itself")
 
     def failed(self) -> None:
         """A member has ended itself."""
@@ -166,3 +200,25 @@ class Marks:
                 self._reach("events waited for a client's word")
             elif isinstance(outcome, Ended) and outcome.why in ENDS:
                 self._reach(ENDS[outcome.why])
+            elif isinstance(outcome, Configured):
+                self._configured(outcome.index, decode_configuration(outcome.body))
+
+    def _configured(self, index: int, now: Configuration) -> None:
+        """Compares it with what was certain before: who came, who went, and whose vote."""
+        known, before = self._certain
+        if index <= known:
+            return
+        self._certain = (index, now)
+        if before is None:
+            return
+        old, new = [[each.id for each in list_.all_members] for list_ in (before, now)]
+        voted, vote = [[each.id for each in list_.active_members] for list_ in (before, now)]
+        changes = {
+            "a member joined": set(new) - set(old),
+            "a member left": set(old) - set(new),
+            "a member got a vote": (set(vote) - set(voted)) & set(old),
+            "a member lost its vote": (set(voted) - set(vote)) & set(new),
+        }
+        for mark, members in changes.items():
+            if members:
+                self._reach(mark)

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from random import Random
 
 from copycat.testing.cluster import SimulatedCluster
-from copycat.testing.faults import DIGITS, FAULTS, Action, Chance, End
+from copycat.testing.fault import DIGITS, Action, Chance, End
+from copycat.testing.faults import FAULTS
 
 SOONEST = 10**-DIGITS  # or what is rounded would lie in the past
 

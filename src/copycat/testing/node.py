@@ -1,6 +1,6 @@
 """One member of a simulated cluster: a host, a disk, a clock, and the server that runs there, if one does."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from random import Random
 from typing import Any
 
@@ -10,6 +10,7 @@ from copycat.io.storage.log import Log
 from copycat.io.storage.memory import MemoryLog
 from copycat.io.storage.storage import Storage
 from copycat.raft.core.config import RaftConfig
+from copycat.raft.machine.executor import Executor
 from copycat.raft.protocol.members import Member
 from copycat.raft.server.executors import MakeMachines
 from copycat.raft.server.server import RaftServer
@@ -23,7 +24,7 @@ from copycat.testing.worker import SimulatedWorker
 from copycat.util.address import Address
 
 DISK_SECONDS = (0.0001, 0.002)
-SEGMENT_BYTES = 1 << 16
+SEGMENT_BYTES = 1 << 14
 """Far less than one would want: a minute fills several, and whoever starts again does not read megabytes of zeros."""
 
 
@@ -31,11 +32,18 @@ class WatchedServer(RaftServer):
     """A RaftServer whose every step is looked at."""
 
     invariants: Invariants
+    disk: FaultyDisk
 
     def _start_driver(self) -> None:
         super()._start_driver()
         if self.driver is not None:
-            self.invariants.watch(self.driver)
+            self.invariants.watch(self.driver, self.disk)
+
+    def _make_executor(self) -> Executor:
+        """Watched, too, be it the first or one that takes the place of another."""
+        executor = super()._make_executor()
+        self.invariants.watch_executor(executor, lambda: self.driver)
+        return executor
 
 
 class SmallSegments(Storage):
@@ -55,6 +63,7 @@ class SmallSegments(Storage):
 class Node:
     """A member. It outlives its crashes: with its disk and its clock, on a new host each time.
 
+    joins: it asks to be let in, and with `vote` for one, until it has been. storage: options of Storage.
     disk_seconds: how long a job of the disk takes, from and to. on_fatal(node, error): its server cannot go on.
     """
 
@@ -67,6 +76,9 @@ class Node:
         disk_chooser: Random,
         on_disk: Callable[["Node"], object],
         on_fatal: Callable[["Node", BaseException], object],
+        storage: Mapping[str, Any],
+        joins: bool = False,
+        vote: bool = True,
     ) -> None:
         self.member = member
         self.name = member.id
@@ -78,6 +90,7 @@ class Node:
         self.failure: BaseException | None = None  # why its server has ended by itself
         self.past: list[tuple[Host, WatchedServer]] = []  # what ran here before
         self.is_lost = False  # its disk was wiped: the others will not have it back
+        self.has_left = False  # it was removed, and knows
         self.is_stopping = False  # it was told to end in order, and its process is still there
         self.is_damaged = False  # its disk has rotted, and it was not seen whole again
         self._loop = loop
@@ -86,12 +99,18 @@ class Node:
         self._on_disk = on_disk
         self._on_fatal = on_fatal
         self._workers: list[SimulatedWorker] = []
-        self._is_in_job = False
+        self._storage = storage
+        self._joins, self._wants_vote = joins, vote
 
     @property
     def is_up(self) -> bool:
         """Whether its server runs, be it paused."""
         return self.server is not None
+
+    @property
+    def may_start(self) -> bool:
+        """Whether it is still of use."""
+        return not (self.is_lost or self.has_left)
 
     def start(
         self,
@@ -114,16 +133,18 @@ class Node:
             members,
             machines=machines,
             listen=Address(self.member.host, self.member.port),
-            storage=SmallSegments(self.name, disk=disk),
+            storage=SmallSegments(self.name, disk=disk, **self._storage),
             transport=self._network.transport(host),
             config=config,
             clock=self.clock,
             random=chooser,
             worker=lambda _name, _loop: self._new_worker(host),
             on_fatal=lambda error: self._failed(server, error),
+            join=self._joins,
+            vote=self._wants_vote,
             **options,
         )
-        server.invariants = invariants
+        server.invariants, server.disk = invariants, disk
         host.start(self._open(server), name=f"{self.name}-open")
 
     async def _open(self, server: WatchedServer) -> None:
@@ -191,7 +212,7 @@ class Node:
         """Damage its disk, while nothing runs; returns what was damaged. place: from 0 to 1, where.
 
         kind: "bit", one is flipped; "sector", one is lost; "misdirected", one was written over another; all of them
-        where the log can tell that it was durable; or "metadata", one of two copies.
+        where the log can tell that it was durable; "metadata", one of two copies; or "snapshot", the newest.
         """
         damaged = damage(self.disk, self.name, kind, place)
         self.is_damaged = self.is_damaged or kind != "metadata"

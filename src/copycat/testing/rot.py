@@ -13,6 +13,7 @@ from copycat.testing.disk import FaultyDisk
 
 NOTHING = "nothing: there is too little"
 SECTOR_BYTES = 512
+SNAPSHOT_SUFFIX = ".snapshot"
 HEADER_SHARE = 0.05  # of the places, at which a bit of the segment's header is hit
 HEADER_BITS_BYTES = 64  # of its header, in which every bit counts
 
@@ -22,8 +23,13 @@ def damage(disk: FaultyDisk, directory: str, kind: str, place: float) -> str:
     names = disk.list(directory) if disk.exists(directory) else []
     if not names:
         return NOTHING  # since it was wiped
-    if kind == "metadata":
-        path = f"{directory}/{next(name for name in names if name.startswith('metadata'))}"
+    if kind in ("metadata", "snapshot"):
+        chosen = next((name for name in names if name.startswith("metadata")), "")
+        if kind == "snapshot":  # the newest
+            chosen = max((name for name in names if name.endswith(SNAPSHOT_SUFFIX)), default="")
+        if not chosen:
+            return NOTHING
+        path = f"{directory}/{chosen}"
         offset = int(place * (len(disk.contents(path)) - 1))
         disk.flip_bit(path, offset, bit=offset % 8)
         return f"{path} at {offset}"

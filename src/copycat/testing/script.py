@@ -24,8 +24,9 @@ from typing import Any, get_origin
 import msgspec
 
 from copycat.errors import ConfigurationError, UsageError
-from copycat.testing.cluster import MEMBERS_MAX
-from copycat.testing.faults import FAULTS, Action, Value
+from copycat.testing.cluster import MEMBERS_MAX, NAMES
+from copycat.testing.fault import Action, Value
+from copycat.testing.faults import FAULTS
 from copycat.testing.simulator import Report, Settings, run_seed
 from copycat.testing.workload import WORKS
 
@@ -81,6 +82,7 @@ class Script:
             settings.config()
         except ConfigurationError as error:
             raise ScriptError(str(error)) from error
+        _check_hosts(self, [(0, action) for action in self.actions])
         lost = {action.arguments["member"] for action in self.actions if FAULTS[action.fault].loses_disk}
         if 2 * len(lost) >= settings.members and lost:
             raise ScriptError(
@@ -248,12 +250,17 @@ READERS: dict[str, Callable[[str], Value]] = {
 
 def names_of(settings: Settings) -> tuple[list[str], list[str]]:
     """The members and the clients there are."""
-    return list("abcdefg"[: settings.members]), [f"client-{number + 1}" for number in range(settings.clients)]
+    return list(NAMES[: settings.members]), [f"client-{number + 1}" for number in range(settings.clients)]
 
 
 def _check_hosts(script: Script, actions: list[tuple[int, Action]]) -> None:
     members, clients = names_of(script.settings)
-    for line, action in actions:
+    for line, action in sorted(actions, key=lambda each: each[1].at):
+        if action.fault == "join":
+            joins = str(action.arguments["member"])
+            if joins in members or joins in clients:
+                raise ScriptError(f"member={joins}: there is one by that name", line=line)
+            members.append(joins)
         for key, value in action.arguments.items():
             if key == "kind":
                 continue

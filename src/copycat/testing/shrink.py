@@ -13,7 +13,7 @@ from dataclasses import replace
 from functools import partial
 
 from copycat.errors import UsageError
-from copycat.testing.faults import DIGITS, Action, Value
+from copycat.testing.fault import DIGITS, Action, Value
 from copycat.testing.script import SETTINGS, Script, ScriptError, names_of
 from copycat.testing.simulator import Report, Settings
 
@@ -213,6 +213,7 @@ def fitted(script: Script, *, members: int | None = None, clients: int | None = 
         clients=script.settings.clients if clients is None else clients,
     )
     there = {name for names in names_of(settings) for name in names}
+    there |= {str(action.arguments["member"]) for action in script.actions if action.fault == "join"}
     return replace(script, settings=settings, actions=tuple(_fitted(script.actions, there)))
 
 
@@ -222,5 +223,6 @@ def _fitted(actions: Sequence[Action], there: Iterable[str]) -> Iterator[Action]
             name: tuple(host for host in value if host in there) if isinstance(value, tuple) else value
             for name, value in action.arguments.items()
         }
-        if all(value in there if isinstance(value, str) else value != () for value in arguments.values()):
+        hosts = [value for name, value in arguments.items() if name != "kind"]
+        if all(value in there if isinstance(value, str) else value != () for value in hosts):
             yield replace(action, arguments=arguments)

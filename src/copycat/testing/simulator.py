@@ -22,7 +22,8 @@ from typing import Any
 from copycat.errors import CopycatError
 from copycat.raft.core.config import RaftConfig
 from copycat.testing.cluster import SimulatedCluster, SimulationError, simulate
-from copycat.testing.faults import FAULTS, Action
+from copycat.testing.fault import Action
+from copycat.testing.faults import FAULTS
 from copycat.testing.nemesis import Nemesis
 from copycat.testing.network import LinkRule
 from copycat.testing.workload import MACHINES, WORKS, Workload
@@ -39,8 +40,8 @@ DUELS_SHARE = 0.25
 CHECK_SECONDS = 0.25
 """How often it is looked, while there are faults, whether something has gone wrong by now."""
 
-RARE = ("rot", "wipe")
-"""Drawn twice as often, for few clusters can bear them, and none twice."""
+RARE = ("rot", "wipe", "join", "remove", "change-vote")
+"""Drawn twice as often, for few clusters can bear them, and none at any time."""
 
 KINDS_OF_WORK = 4
 """In a seed; all of them would cost twice the time, and find less in it."""
@@ -52,7 +53,8 @@ COUNTERS = ("checked", "marks", "messages", "faults")
 class Settings:
     """What a seed draws. Times in seconds.
 
-    append_bytes_max: of what one append carries. latency: of links, from and to. work: keys of `workload.WORKS`. pace:
+    append_bytes_max: of what one append carries; install_bytes_max: a piece of a snapshot. snapshot_log_size: bytes by
+    which a log grows between two. latency: of links, from and to. work: keys of `workload.WORKS`. pace:
     seconds for each call of a kind. faults: keys of `faults.FAULTS`, one of which begins every `fault_pause` on
     average, and lasts `fault_length` at most.
     """
@@ -63,6 +65,8 @@ class Settings:
     heartbeat_ms: int = 60
     lease_ms: int = 210
     append_bytes_max: int = 1 << 20
+    install_bytes_max: int = 256 << 10
+    snapshot_log_size: int = 32 << 20
     latency: tuple[float, float] = (0.0005, 0.005)
     session_timeout: float = 2.0
     work: tuple[str, ...] = tuple(WORKS)
@@ -84,6 +88,8 @@ class Settings:
             heartbeat_ms=election // beats,
             lease_ms=round(election * chooser.choice((0.7, 0.9) if beats == 3 else (0.5, 0.7))),
             append_bytes_max=chooser.choice((1 << 20, 400)),  # all that a member lacks at once, or block by block
+            install_bytes_max=chooser.choice((256 << 10, 1000)),
+            snapshot_log_size=chooser.choice((2 << 10, 8 << 10, 32 << 10, 32 << 20)),
             latency=chooser.choice(((0.0001, 0.001), (0.0005, 0.005), (0.002, 0.03))),
             session_timeout=chooser.choice((1.0, 3.0, 5.0)),
             pace=chooser.choice((0.7, 1.4, 2.8)),
@@ -118,6 +124,7 @@ class Settings:
             heartbeat_ms=self.heartbeat_ms,
             lease_ms=self.lease_ms,
             append_bytes_max=self.append_bytes_max,
+            install_bytes_max=self.install_bytes_max,
         )
 
 
@@ -145,6 +152,7 @@ class Report:
     fail: int = 0
     unknown: int = 0
     states_compared: int = 0
+    snapshots_compared: int = 0
     cpu_seconds: float = 0.0
     marks: Counter[str] = field(default_factory=Counter)
     messages: Counter[str] = field(default_factory=Counter)
@@ -194,6 +202,7 @@ def run_seed(
                 resources=MACHINES,
                 config=settings.config(),
                 rule=LinkRule(latency=settings.latency),
+                storage={"snapshot_log_size": settings.snapshot_log_size},
             )
     except Exception as error:
         if not report.problems:
@@ -224,6 +233,7 @@ def _gather(cluster: SimulatedCluster, workload: Workload, report: Report) -> No
     report.steps = cluster.invariants.steps
     report.elections = len(cluster.invariants.leaders)
     report.states_compared = cluster.invariants.states_compared
+    report.snapshots_compared = cluster.invariants.snapshots_compared
     report.faults = Counter(cluster.faults)
     report.marks, report.messages = cluster.invariants.marks.reached, cluster.invariants.marks.messages
     counts = workload.counts
@@ -264,9 +274,10 @@ async def _recover(cluster: SimulatedCluster, workload: Workload, *, calls: int)
     """34: nothing hinders it any more, so the cluster makes progress."""
     cluster.heal()
     for name, node in cluster.nodes.items():
-        if not node.is_lost:
+        if node.may_start:
             cluster.start(name)
     await cluster.elected(LIVENESS_SECONDS)
+    await cluster.until(lambda: not cluster.membership.is_changing, LIVENESS_SECONDS, "members that are certain")
     before = workload.counts.ok
     await cluster.until(lambda: workload.counts.ok > before + calls, LIVENESS_SECONDS, "calls to be answered")
 

@@ -46,7 +46,7 @@ from copycat.raft.core.events import (
     SnapshotLost,
     Unreachable,
 )
-from copycat.raft.core.invariants import ClusterWatch, Watch
+from copycat.raft.core.invariants import ClusterWatch, MembershipWatch, Watch
 from copycat.raft.core.membership import Membership
 from copycat.raft.core.raft import Raft
 from copycat.raft.protocol.messages import Append
@@ -92,6 +92,7 @@ class CoreCluster:
         self.loss = 0.0
         self.delay_ms = (1, 5)
         self.cluster = ClusterWatch()
+        self.membership = MembershipWatch(self.cluster)
         for name in self.names:
             self.nodes[name].formed = list_of(self.names)
             self.start(name)
@@ -180,6 +181,7 @@ class CoreCluster:
         effects = node.raft.step(self.now, events)
         node.watch.check(node.raft, effects)
         self.cluster.check(node.raft, effects)
+        self.membership.check(node.raft, effects)
         for effect in effects:
             self.perform(node, effect)
         self.wake(name)

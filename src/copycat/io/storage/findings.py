@@ -125,8 +125,8 @@ def _advice_for_snapshot(found: Inspection) -> str:
     if any(report.first_index == 1 and report.state != "hidden" for report in found.segments):
         return "nothing to do while the log is sound: it reaches back to index 1 and serves alone"
     return (
-        "no snapshot is sound, and the log does not reach back to index 1: a member of several is removed and joins "
-        "again under a new id with an empty directory; a single one needs a backup (`copycat restore`)"
+        "no snapshot is sound, and the log does not reach back to index 1: start the member, and its leader gives it "
+        "one; it does not vote before. A single member needs a backup (`copycat restore`)"
     )
 
 

@@ -101,11 +101,15 @@ class Snapshots:
             return file
         if bad:
             raise CorruptionError(
-                f"{self.directory}: no snapshot is sound: {'; '.join(bad.values())}. A member of several is removed "
-                "and joins again under a new id with an empty directory; a single one needs a backup (`copycat "
-                "restore`)"
+                f"{self.directory}: no snapshot is sound: {'; '.join(bad.values())}. A member of several is given one "
+                "by its leader; a single one needs a backup (`copycat restore`)"
             )
         return None
+
+    def set_aside(self) -> None:
+        """Put all away, none of which is sound, so that those to come need not be newer."""
+        bad = {**{file.path: "it is not sound" for file in self._kept}, **self._bad}
+        self._set_aside(bad, None)
 
     def begin(self, header: SnapshotHeader) -> "SnapshotWriter":
         """A writer for a snapshot of this member's own; one at a time.
@@ -191,15 +195,16 @@ class Snapshots:
             raise ProtocolError(f"a peer sent a snapshot that is not what it announced: {error}") from error
         return file
 
-    def _set_aside(self, bad: dict[str, str], good: SnapshotFile) -> None:
-        """Put away those that are bad, now that there is a sound one."""
+    def _set_aside(self, bad: dict[str, str], good: SnapshotFile | None) -> None:
+        """Put away those that are bad, now that there is a sound one, or that it is known that there is none."""
+        used = good.path if good is not None else "none"
         for path, what in bad.items():
             logger.warning(
                 "a snapshot has rotted and was set aside as %s; %s is used instead: %s",
                 path + BAD_SUFFIX,
-                good.path,
+                used,
                 what,
-                extra={"path": path, "used": good.path},
+                extra={"path": path, "used": used},
             )
         with self._lock:
             for path in bad:

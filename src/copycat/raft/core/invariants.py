@@ -4,16 +4,20 @@
 are those of reliability §1.
 """
 
+from bisect import bisect_right, insort
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from copycat.errors import check
 from copycat.raft.core.candidate import Candidate
-from copycat.raft.core.effects import Effect, Send, Store, Truncate
+from copycat.raft.core.effects import Effect, RoleChanged, Send, Store, Truncate
 from copycat.raft.core.leader import Leader
 from copycat.raft.core.quorum import majority
-from copycat.raft.core.raft import Raft
+from copycat.raft.core.raft import CARRY_MEMBERSHIP, Raft
+from copycat.raft.protocol.entries import BlockKind
 from copycat.raft.protocol.messages import AppendResponse, VoteRequest, VoteResponse
+
+NEVER = 1 << 62  # a term that is not reached
 
 
 @dataclass(slots=True)
@@ -128,3 +132,50 @@ class ClusterWatch:
             check(raft.log.term_at(index) == term, "5: a leader lacks a committed entry", index)
             check(raft.log.chain_at(index) == chain, "4: a leader holds another entry", index)
         self.looked_at = (raft.term, len(self.ends))
+
+
+@dataclass(slots=True)
+class MembershipWatch:
+    """Remembers all lists of members that ever stood in a log; from the first step of a cluster on.
+
+    `cluster` is told of each step first.
+    """
+
+    cluster: ClusterWatch
+    lists: dict[tuple[int, int], bytes] = field(default_factory=dict)  # by index and term of their entries
+    places: list[tuple[int, int]] = field(default_factory=list)  # the keys of `lists`, sorted
+
+    def check(self, raft: Raft, effects: Iterable[Effect]) -> None:
+        """9: who takes part; 36: and has a vote."""
+        for effect in effects:
+            if isinstance(effect, Store) and effect.kind in CARRY_MEMBERSHIP:
+                self._note_list(raft, effect)
+            elif isinstance(effect, RoleChanged) and effect.role == "leader":
+                self._check_election(raft)
+        self._check_list(raft)
+
+    def _check_election(self, raft: Raft) -> None:
+        """36: those who vote, and they alone, elect."""
+        name, term = raft.member_id, raft.term
+        granted = [voter for voter in raft.voters if voter == name or self.cluster.votes.get((voter, term)) == name]
+        check(len(granted) >= majority(len(raft.voters)), "36: elected without a majority of the voters", name, granted)
+
+    def _note_list(self, raft: Raft, effect: Store) -> None:
+        """9: one change at a time, and none before something of the leader's own term is committed."""
+        self.lists[effect.first_index, effect.term] = effect.body
+        insort(self.places, (effect.first_index, effect.term))
+        if effect.kind == BlockKind.CONFIGURE:
+            term = raft.log.term_at(raft.commit_index)
+            check(term == raft.term, "9: a change before anything of the own term was committed", raft.member_id, term)
+            possible = {each.body for each in raft.memberships.possible(raft.commit_index)}
+            check(len(possible) <= 2, "9: two changes of members at a time", raft.member_id, effect.first_index)
+
+    def _check_list(self, raft: Raft) -> None:
+        """9: in force is the latest list in the log, be it certain or not."""
+        index, log = raft.membership.index, raft.log
+        if index > log.base_index:
+            held = self.lists.get((index, log.term_at(index) or 0))
+            check(held == raft.membership.body, "9: a list is in force that the log does not hold", raft.member_id)
+        for place, term in self.places[bisect_right(self.places, (index, NEVER)) :]:
+            is_held = log.base_index < place <= log.last_index and log.term_at(place) == term
+            check(not is_held, "9: a list in the log is not in force", raft.member_id, index, place)

@@ -10,6 +10,7 @@ from copycat.errors import ConfigurationError, ForeignDirectoryError
 from copycat.io.transport.transport import Transport
 from copycat.raft.core.events import TransferRequested
 from copycat.raft.core.membership import Membership
+from copycat.raft.core.raft import Raft
 from copycat.raft.inquiry.changes import change_members
 from copycat.raft.protocol.configuration import Change, ChangeOutcome, ChangeRequest, decode_configuration
 from copycat.raft.protocol.members import Member
@@ -25,7 +26,7 @@ PARTING_SECONDS = 1.0  # how long a link to a member that has left is kept, on w
 class Belonging:
     """`given` are the members that this start was told of. `form` starts the driver of a cluster that is known now.
 
-    changed: set whenever who leads may have changed. fail: ends the member.
+    changed: set whenever who leads may have changed. fail: ends the member. hang_up_on_removed: breaks off calls.
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class Belonging:
         changed: asyncio.Event,
         form: Callable[[], None],
         fail: Callable[[BaseException], None],
+        hang_up_on_removed: Callable[[], None],
     ) -> None:
         self.driver: Driver | None = None  # once the cluster has formed
         self._identity = identity
@@ -49,7 +51,8 @@ class Belonging:
         self._changed = changed
         self._form = form
         self._fail = fail
-        self._is_leaving = False
+        self._hang_up_on_removed = hang_up_on_removed
+        self.is_leaving = False
 
     @property
     def _own_id(self) -> str:
@@ -74,11 +77,11 @@ class Belonging:
 
     async def leave(self, timeout: float) -> None:
         """Leave for good. Raises: as `change_members`."""
-        self._is_leaving = True
+        self.is_leaving = True
         try:
             await self._ask(ChangeRequest(Change.REMOVE, self._own_id), timeout)
         except BaseException:
-            self._is_leaving = False
+            self.is_leaving = False
             raise
 
     async def _ask(self, asked: ChangeRequest, timeout: float | None) -> ChangeOutcome:
@@ -94,19 +97,26 @@ class Belonging:
         """Others take part, as the log has it: dial them, and know them at the next start."""
         if self.driver is not None:
             self._identity.configure(decode_configuration(membership.body), self._given)
+            self._identity.removed = certainly_removed(self.driver.raft)
             self.driver.save(self._directory.save_members(self._identity))
             self._peers.start()
 
     def configured(self, index: int, body: bytes) -> None:
         """That is certain. A member that was removed has nothing left to do."""
-        asyncio.get_running_loop().call_later(PARTING_SECONDS, self._peers.forget_others)
-        if self._own_id in decode_configuration(body).removed and not self._is_leaving:
+        removed = self._identity.removed = tuple(decode_configuration(body).removed)
+        asyncio.get_running_loop().call_later(PARTING_SECONDS, self._part)
+        if self._own_id in removed and not self.is_leaving:
             self._fail(
                 ForeignDirectoryError(
                     f"{self._own_id} was removed from cluster {self._identity.cluster_name} at index {index}: its "
                     "directory is of no more use; to come back, join under another id with an empty one"
                 )
             )
+
+    def _part(self) -> None:
+        """Those that have left had the time to hear of it as members do."""
+        self._peers.forget_others()
+        self._hang_up_on_removed()
 
     # -- letting another lead ----------------------------------------------------------------------------------------
 
@@ -129,3 +139,8 @@ class Belonging:
 
     def _leads(self, driver: Driver) -> bool:
         return driver.is_running and driver.raft.is_leader
+
+
+def certainly_removed(raft: Raft) -> tuple[str, ...]:
+    """The ids that have left, as far as this member knows for certain."""
+    return tuple(decode_configuration(raft.memberships.at(raft.commit_index).body).removed)

@@ -131,18 +131,30 @@ class Directory:
         try:
             newest = snapshots.newest()
         except CorruptionError as error:
-            try:
-                log = self._recover_log(None)
-            except CorruptionError:
-                raise error from None
-            if log.first_index > 1 or log.is_faulty:
-                log.close()
-                raise
-            _log.warning("no snapshot is sound, but the log is whole and is used alone: %s", error)
-            return None, log
+            return None, self._log_without_snapshots(snapshots, error)
         except OSError as error:
             raise explain(self._storage.directory, error) from error
         return newest, self._recover_log(newest)
+
+    def _log_without_snapshots(self, snapshots: Snapshots, why: CorruptionError) -> Log | MemoryLog:
+        """None is sound. A log that is whole does without; another is refilled by the other members, if there are any.
+
+        Raises: `why`, if there are none.
+        """
+        try:
+            log = self._recover_log(None)
+        except CorruptionError:
+            raise why from None
+        if log.is_faulty:
+            _log.error("%s This member does not vote before.", why)
+        else:
+            _log.warning("no snapshot is sound, but the log is whole and is used alone: %s", why)
+        try:
+            snapshots.set_aside()
+        except OSError as error:
+            log.close()
+            raise explain(self._storage.directory, error) from error
+        return log
 
     def _recover_log(self, newest: SnapshotFile | None) -> Log | MemoryLog:
         metadata = self._known()

@@ -32,7 +32,7 @@ class Identity:
     """`cluster_id` is empty until formed; then `incarnations` names every member's.
 
     begins_with: the digest of the state this member was restored with, b"" for none: all must begin with the same.
-    passive: ids of the members without a vote. removed: ids that have left.
+    passive: ids of the members without a vote. removed: ids that have left, for certain.
     types: the (name, version) of each state machine type this member can run; `announced` holds the other members'.
     """
 
@@ -71,8 +71,11 @@ class Identity:
         addresses = {member.id: member for member in given}
         self.members = [addresses.get(member.id, member) for member in configuration.all_members]
         self.passive = frozenset(member.id for member in configuration.passive_members)
-        self.removed = tuple(configuration.removed)
         self.incarnations = dict(configuration.incarnations) or self.incarnations
+
+    def has_removed(self, hello: Hello) -> bool:
+        """Whether it is that of a former member, which has not heard that it is none any more: our hello tells it."""
+        return self.is_formed and hello.cluster_id == self.cluster_id and hello.member_id in self.removed
 
     def hello(self) -> Hello:
         """What this member says of itself now."""

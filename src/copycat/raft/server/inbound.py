@@ -60,7 +60,9 @@ class Inbound:
             hello = decode_hello(greeting)
         except ProtocolError as error:
             raise HandshakeError(str(error)) from error
-        if hello.role == "member":
+        if hello.role == "member" and self._host.identity.has_removed(hello):
+            pass  # it is told by our hello; what it says is not heard
+        elif hello.role == "member":
             self.greet(hello)
             self._members[connection] = hello.member_id
             connection.on_close.append(self._member_left)
@@ -81,6 +83,12 @@ class Inbound:
             raise HandshakeError(str(error)) from error
         if formed:
             self._host.formed()
+
+    def hang_up_on_removed(self) -> None:
+        """Break off the calls of those that are members no more: they call again, and are told."""
+        removed = self._host.identity.removed
+        for connection in [each for each, member in self._members.items() if member in removed]:
+            connection.close()
 
     def _member_called(self, member: str) -> None:
         """Answers of this member's may have been lost with an earlier connection of its."""

@@ -116,8 +116,7 @@ class Peers:
                 link = await self._transport.connect(
                     address, encode_hello(self._identity.hello()), self._handler, timeout=self._dial_timeout
                 )
-                self._check_is(member, link)
-                self._greet(link)
+                self._meet(member, link)
             except DialError as error:
                 self.failures[member.id] = error.reason
                 # Refusal is evidence only after a link: before, it may be a firewall or an address that has moved.
@@ -132,11 +131,16 @@ class Peers:
                 continue
             await asyncio.sleep(backoff.next_delay())
 
-    def _check_is(self, member: Member, link: Connection) -> None:
-        hello = decode_hello(link.peer_hello)
-        if hello.role != "member" or hello.member_id != member.id:
+    def _meet(self, member: Member, link: Connection) -> None:
+        """Raises HandshakeError, and closes the link, if this is another than was called, or we do not belong."""
+        try:
+            hello = decode_hello(link.peer_hello)
+            if hello.role != "member" or hello.member_id != member.id:
+                raise HandshakeError(f"{member.address} answered as {hello.member_id!r}, not as {member.id!r}")
+            self._greet(link)
+        except BaseException:
             link.close()
-            raise HandshakeError(f"{member.address} answered as {hello.member_id!r}, not as {member.id!r}")
+            raise
 
     async def _until_closed(self, member: str, link: Connection) -> None:
         closed = asyncio.Event()

@@ -31,7 +31,7 @@ from copycat.raft.protocol.members import Member, parse_members
 from copycat.raft.protocol.state_machine import StateMachine
 from copycat.raft.protocol.wire import HEADER_STATUS, Tag, encode_msgpack
 from copycat.raft.server.backups import Backups
-from copycat.raft.server.belonging import Belonging
+from copycat.raft.server.belonging import Belonging, certainly_removed
 from copycat.raft.server.desk import Desk
 from copycat.raft.server.directory import Directory
 from copycat.raft.server.disk_worker import DiskThread, MakeDiskWorker
@@ -181,6 +181,7 @@ class RaftServer(Buildable):
             changed=self._changed,
             form=self.formed,
             fail=self._fail,
+            hang_up_on_removed=self._inbound.hang_up_on_removed,
         )
         self.identity.joins = self._joins and not self.identity.is_formed
         if self.identity.is_formed:
@@ -209,6 +210,7 @@ class RaftServer(Buildable):
         now_ms = self._clock.boottime_ms()
         raft = directory.restore(newest, log, self.config, timeouts.random, now_ms)
         self.identity.configure(decode_configuration(raft.membership.body), self.members)
+        self.identity.removed = certainly_removed(raft)
         name = self.member.id
         driver = Driver(
             raft=raft,
@@ -421,8 +423,8 @@ class RaftServer(Buildable):
             self._on_up(member)
 
     def refused_for_good(self, error: ForeignDirectoryError) -> None:
-        """The cluster knows another member of this id."""
-        if self.failure is None:
+        """The cluster knows another member of this id, or none any more."""
+        if self.failure is None and not self._belonging.is_leaving:
             self._fail(error)
 
     # -- status ------------------------------------------------------------------------------------------------------
