@@ -5,11 +5,12 @@ from tests.canaries.collections import COLLECTIONS
 from tests.canaries.consensus import CONSENSUS
 from tests.canaries.duties import DUTIES
 from tests.canaries.leadership import LEADERSHIP
+from tests.canaries.life import LIFE
 from tests.canaries.resources import RESOURCES
 from tests.canaries.sessions import SESSIONS
 from tests.canaries.storage import STORAGE
 
-CANARIES: tuple[Canary, ...] = (*CONSENSUS, *LEADERSHIP, *DUTIES, *STORAGE, *SESSIONS, *RESOURCES, *COLLECTIONS)
+CANARIES: tuple[Canary, ...] = (*CONSENSUS, *LEADERSHIP, *DUTIES, *LIFE, *STORAGE, *SESSIONS, *RESOURCES, *COLLECTIONS)
 
 
 def by_name(name: str) -> Canary:

@@ -1,4 +1,4 @@
-"""Members that come and go in a simulated cluster, and what the product must do then that only bad luck brings about."""
+"""Members that come and go in a simulated cluster, and what the product must do when luck is bad."""
 
 import pytest
 
@@ -92,7 +92,7 @@ def test_a_member_that_did_not_hear_of_its_removal_hears_of_it_when_it_calls(is_
 
 
 def test_a_removal_that_is_not_certain_ends_nobody() -> None:
-    """A leader that is alone with the member it removes cannot commit that: the member goes on, and so does its vote."""
+    """A leader alone with the member that it removes cannot commit that: the member goes on."""
 
     async def scenario(cluster: SimulatedCluster) -> None:
         leader = await cluster.elected()
@@ -154,3 +154,28 @@ def test_what_cannot_be_survived_may_not_be() -> None:
         assert may_change(Change.PROMOTE, "d")
 
     simulate(scenario, seed=6)
+
+
+def test_a_member_that_was_away_is_brought_up_to_date_by_a_leader_it_does_not_know() -> None:
+    """Those it knows, it cannot reach; the leader, which joined meanwhile, it does not dial, but is called by."""
+
+    async def scenario(cluster: SimulatedCluster) -> None:
+        def follows(name: str, leader: str) -> bool:
+            server = cluster.nodes[name].server
+            return server is not None and server.driver is not None and server.driver.raft.leader == leader
+
+        await cluster.elected()
+        cluster.crash("c")
+        cluster.join("d")
+        await is_certain(cluster)
+        cluster.membership.ask(Change.TRANSFER, "d")
+        await cluster.until(lambda: cluster.leader() == "d", 20, "d to lead")
+        cluster.membership.ask(Change.REMOVE, "a")
+        await is_certain(cluster)
+        cluster.isolate("b")
+        cluster.start("c")
+        await cluster.until(lambda: follows("c", "d"), 20, "c to be brought up to date")
+        cluster.heal()
+        await cluster.level()
+
+    simulate(scenario, seed=7)

@@ -71,9 +71,11 @@ class Watch:
             term = raft.log.term_at(raft.commit_index)
             check(term == raft.term, "5: a leader counts who holds its own entries alone", raft.commit_index, term)
         if raft.commit_index > self.commit_index and not any(p.refilling for p in role.members.values()):
-            holders = 1 if raft.is_voter and raft.durable_index >= raft.commit_index else 0
-            holders += sum(role.members[voter].match_index >= raft.commit_index for voter in raft.electors)
-            check(holders >= majority(len(raft.voters)), "5: committed without a durable majority", raft.commit_index)
+            voters = raft.membership.active
+            holds = {member: progress.match_index for member, progress in role.members.items()}
+            holds[raft.member_id] = raft.durable_index
+            holders = sum(holds[voter] >= raft.commit_index for voter in voters)
+            check(holders >= majority(len(voters)), "5: committed without a durable majority", raft.commit_index)
 
     def _check_effect(self, raft: Raft, effect: Effect) -> None:
         if isinstance(effect, Truncate):
@@ -157,8 +159,9 @@ class MembershipWatch:
     def _check_election(self, raft: Raft) -> None:
         """36: those who vote, and they alone, elect."""
         name, term = raft.member_id, raft.term
-        granted = [voter for voter in raft.voters if voter == name or self.cluster.votes.get((voter, term)) == name]
-        check(len(granted) >= majority(len(raft.voters)), "36: elected without a majority of the voters", name, granted)
+        voters = raft.membership.active
+        granted = [voter for voter in voters if voter == name or self.cluster.votes.get((voter, term)) == name]
+        check(len(granted) >= majority(len(voters)), "36: elected without a majority of the voters", name, granted)
 
     def _note_list(self, raft: Raft, effect: Store) -> None:
         """9: one change at a time, and none before something of the leader's own term is committed."""

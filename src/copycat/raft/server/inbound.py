@@ -8,6 +8,7 @@ Source: protocol §2.5; reliability §4 "Network".
 
 import logging
 import random
+from collections.abc import Callable
 from typing import Protocol
 
 from copycat.errors import ForeignDirectoryError, HandshakeError, ProtocolError
@@ -44,8 +45,11 @@ class Host(Protocol):
 class Inbound:
     """The handlers of every connection of one server: those it accepted, and the greetings of those it dialled."""
 
-    def __init__(self, host: Host, chance: random.Random, max_body: int) -> None:
+    def __init__(
+        self, host: Host, chance: random.Random, max_body: int, on_call: Callable[[str, Connection], None]
+    ) -> None:
         self._host = host
+        self._on_call = on_call  # told of each member that calls
         self._max_body = max_body
         # Drawn at random, so that an answer meant for an earlier life of this server finds nobody.
         self._route = chance.getrandbits(62)
@@ -64,8 +68,8 @@ class Inbound:
             pass  # it is told by our hello; what it says is not heard
         elif hello.role == "member":
             self.greet(hello)
-            self._members[connection] = hello.member_id
-            connection.on_close.append(self._member_left)
+            self.hear_from(hello.member_id, connection)
+            self._on_call(hello.member_id, connection)
             self._member_called(hello.member_id)
         elif hello.role == "client":
             agree_version(self._host.identity.hello().versions, hello.versions)
@@ -83,6 +87,11 @@ class Inbound:
             raise HandshakeError(str(error)) from error
         if formed:
             self._host.formed()
+
+    def hear_from(self, member: str, connection: Connection) -> None:
+        """What comes on this connection is this member's."""
+        self._members[connection] = member
+        connection.on_close.append(self._member_left)
 
     def hang_up_on_removed(self) -> None:
         """Break off the calls of those that are members no more: they call again, and are told."""
@@ -116,11 +125,6 @@ class Inbound:
         """The cluster has formed: clients that came before are clients now."""
         for client in self._clients.values():
             desk.connected(client)
-
-    @property
-    def member_ids(self) -> list[str]:
-        """The members whose connections stand, each once, in order."""
-        return sorted(set(self._members.values()))
 
     # -- frames ------------------------------------------------------------------------------------------------------
 

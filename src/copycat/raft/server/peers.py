@@ -3,6 +3,9 @@
 What the others send arrives on the connections they dialled. So there is no contest over whose connection counts,
 and a link that breaks is dialled again at once by the member that needs it: whether that redial is *refused* is the
 evidence for an early election (protocol §3.3).
+
+Only who is no member as far as this one knows is answered on its own call: a leader that joined while this member was
+away must bring it up to date before it can be dialled.
 """
 
 import asyncio
@@ -50,6 +53,7 @@ class Peers:
         self._dial_timeout = dial_timeout
         self._tasks = TaskOwner(f"{identity.member.id}-peers")
         self._links: dict[str, Connection] = {}
+        self._calls: dict[str, Connection] = {}  # of those that are not dialled
         self._unflushed: dict[str, Connection] = {}  # sent to since `flush`
         self._dialled: dict[str, asyncio.Task[None]] = {}
         self.failures: dict[str, str] = {}  # why the latest dial of each unreachable member failed
@@ -79,9 +83,18 @@ class Peers:
         """Whether frames to this member have a way."""
         return member in self._links
 
+    def called(self, member: str, connection: Connection) -> None:
+        """A member has called."""
+        self._calls[member] = connection
+        connection.on_close.append(lambda _connection, _error: self._call_ended(member, connection))
+
+    def _call_ended(self, member: str, connection: Connection) -> None:
+        if self._calls.get(member) is connection:
+            del self._calls[member]
+
     def send(self, member: str, frame: bytes) -> bool:
         """Send if the link stands. Returns whether it did; a frame may still be lost with its link."""
-        link = self._links.get(member)
+        link = self._links.get(member) or (self._calls.get(member) if member not in self._dialled else None)
         if link is None:
             return False
         link.send(frame)

@@ -161,17 +161,18 @@ class RaftServer(Buildable):
         self.identity = self._directory.open()
         self.identity.types = tuple(self._make_machines(Clockwork(), self.serializer).types)
         self._transport = self._given_transport if self._given_transport is not None else TcpTransport()
-        self._inbound = Inbound(self, self._random, self.storage.max_entry_size + self.limits.max_batch_bytes)
         self._peers = Peers(
             transport=self._transport,
             identity=self.identity,
-            handler=_ignore,
+            handler=lambda link, frames: self._inbound.on_frames(link, frames),
             greet=self._greet,
             on_up=self._on_up,
             on_down=self._on_down,
             chance=self._random,
             dial_timeout=max(1.0, 2 * self.config.election_timeout_ms / 1000),
         )
+        max_body = self.storage.max_entry_size + self.limits.max_batch_bytes
+        self._inbound = Inbound(self, self._random, max_body, self._peers.called)
         self._belonging = Belonging(
             identity=self.identity,
             directory=self._directory,
@@ -389,7 +390,9 @@ class RaftServer(Buildable):
     # -- what the links report ---------------------------------------------------------------------------------------
 
     def _greet(self, link: Connection) -> None:
-        self._inbound.greet(decode_hello(link.peer_hello))
+        hello = decode_hello(link.peer_hello)
+        self._inbound.greet(hello)
+        self._inbound.hear_from(hello.member_id, link)
 
     def _on_up(self, member: str) -> None:
         if self.driver is not None and self.desk is not None:
@@ -466,10 +469,6 @@ def _one_of(machine: Callable[[], StateMachine] | None, machines: MakeMachines |
     if machine is None or machines is not None:
         raise ConfigurationError("a server needs a state machine: give either machine= or machines=")
     return lambda clockwork, codec: SingleMachine(machine(), clockwork, codec)
-
-
-def _ignore(_connection: Connection, _frames: list[bytes]) -> None:
-    """Nothing comes back on a link but the greeting."""
 
 
 def _not_listed(member: str, members: Sequence[Member]) -> ConfigurationError:

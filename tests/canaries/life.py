@@ -1,0 +1,86 @@
+"""Mistakes about snapshots, and about who takes part."""
+
+from tests.canaries.canary import Canary
+
+LIFE = (
+    Canary(
+        name="Sessions are missing from a snapshot",
+        module="copycat.raft.machine.snapshot",
+        before="executor.sessions.add(_restored_session(left))",
+        after="_restored_session(left)",
+        danger="who goes on from one knows none of the clients: their locks and ephemeral entries stay for ever",
+        judges=("6", "27", "30", "listens, and is not open"),
+    ),
+    Canary(
+        name="What was answered is missing from a snapshot",
+        module="copycat.raft.machine.snapshot",
+        before="session.runs.append((first, count, last_index, event_index_then, results))",
+        after="",
+        danger="a command that is sent again is answered with nothing",
+        judges=("6", "15", "27", "30"),
+    ),
+    Canary(
+        name="Timers are missing from a snapshot",
+        module="copycat.raft.machine.snapshot",
+        before="timers.put(sequence, target, method, arguments, due, interval_ms)",
+        after="",
+        danger="members that go on from one let nothing expire that the others do",
+        judges=("6", "23", "27", "30"),
+    ),
+    Canary(
+        name="Events that wait are missing from a snapshot",
+        module="copycat.raft.machine.snapshot",
+        before="queue.put_back(*_take(left, Kind.EVENTS))",
+        after="_take(left, Kind.EVENTS)",
+        danger="a client whose server went on from one never hears of some events",
+        judges=("6", "16", "27", "30"),
+    ),
+    Canary(
+        name="A snapshot holds the state as it is when it is written",
+        module="copycat.raft.machine.snapshot",
+        before="runs, queue = list(session.runs), session.events",
+        after="runs, queue = session.runs, session.events",
+        danger="what comes while it is written is in it in part, and comes again from the log",
+        judges=("6", "27", "28", "30", "changed size", "mutated during iteration"),
+    ),
+    Canary(
+        name="A change of members that is dropped from the log stays in force",
+        module="copycat.raft.core.raft",
+        before="if self.memberships.truncate_after(index):",
+        after="if False:",
+        danger="members count other majorities, so that two of them may lead",
+        judges=("9",),
+    ),
+    Canary(
+        name="Members without a vote are counted",
+        module="copycat.raft.core.raft",
+        before="self.voters = membership.active",
+        after="self.voters = membership.members",
+        danger="what a majority of the voters does not hold is acknowledged, or nobody can be elected",
+        judges=("1", "5", "34", "36"),
+    ),
+    Canary(
+        name="Members change before the leader has committed an entry of its own",
+        module="copycat.raft.core.leader",
+        before="if not raft.is_ready:",
+        after="if False:",
+        danger="two leaders in a row each change a list that the other does not know of: two majorities are strangers",
+        judges=("9",),
+    ),
+    Canary(
+        name="Who was removed is not told",
+        module="copycat.raft.server.identity",
+        before="return self.is_formed and hello.cluster_id == self.cluster_id and hello.member_id in self.removed",
+        after="return False",
+        danger="a server that was cut off while it was removed waits for a leader for ever",
+        judges=("34",),
+    ),
+    Canary(
+        name="A lease goes on while leadership is handed over",
+        module="copycat.raft.core.leader",
+        before="return 0 if role.has_handed_over else contact_ms(raft, role) + int(LEASE_SHARE * raft.config.lease_ms)",
+        after="return contact_ms(raft, role) + int(LEASE_SHARE * raft.config.lease_ms)",
+        danger="the old leader answers reads by its lease while the new one writes",
+        judges=("12",),
+    ),
+)
