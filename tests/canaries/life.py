@@ -49,7 +49,7 @@ LIFE = (
         before="if self.memberships.truncate_after(index):",
         after="if False:",
         danger="members count other majorities, so that two of them may lead",
-        judges=("9",),
+        judges=("9", "lists follow the log"),
     ),
     Canary(
         name="Members without a vote are counted",
@@ -60,11 +60,11 @@ LIFE = (
         judges=("1", "5", "34", "36"),
     ),
     Canary(
-        name="Members change before the leader has committed an entry of its own",
+        name="Members change while another change is not certain",
         module="copycat.raft.core.leader",
-        before="if not raft.is_ready:",
-        after="if False:",
-        danger="two leaders in a row each change a list that the other does not know of: two majorities are strangers",
+        before="elif raft.membership.index > raft.commit_index:",
+        after="elif False:",
+        danger="two majorities need not have a member in common, so that two members may lead",
         judges=("9",),
     ),
     Canary(

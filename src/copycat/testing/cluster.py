@@ -239,6 +239,11 @@ class SimulatedCluster:
         ]
         return max(leading)[1] if leading else self.members[0].id
 
+    def term(self, name: str) -> int:
+        """The term that this member is in; 0 when it is down or has just begun."""
+        server = self.nodes[name].server
+        return server.driver.raft.term if server is not None and server.driver is not None else 0
+
     async def elected(self, seconds: float = LEADER_SECONDS) -> str:
         """Wait until every member that runs knows one leader, which is ready; returns it."""
 

@@ -7,17 +7,21 @@ from copycat.raft.protocol.configuration import Change
 from copycat.testing.cluster import MEMBERS_MAX, NAMES, SimulatedCluster
 from copycat.testing.fault import Arguments, Chance, Fault
 
+HAND_OVER_SECONDS = 1.0  # within which one that was asked for is looked out for, so often:
+LOOK_SECONDS = 0.0005
+
 
 def _draw_join(chance: Chance) -> Arguments | None:
-    membership, nodes = chance.cluster.membership, chance.cluster.nodes
-    if membership.is_changing or len(chance.names) >= MEMBERS_MAX or len(nodes) == len(NAMES):
+    nodes = chance.cluster.nodes
+    if len(chance.names) >= MEMBERS_MAX or len(nodes) == len(NAMES):
         return None
-    return {"member": NAMES[len(nodes)], "vote": float(chance.chooser.random() < 0.7)}
+    is_calm = not chance.cluster.membership.is_changing
+    return {"member": NAMES[len(nodes)], "vote": float(is_calm and chance.chooser.random() < 0.7)}
 
 
 def _join(cluster: SimulatedCluster, member: str, vote: float) -> None:
-    """vote: 1 when it is to have one, else 0."""
-    if not cluster.membership.is_changing:
+    """vote: 1 when it is to have one, else 0; without, it may come in the middle of another change."""
+    if not vote or not cluster.membership.is_changing:
         cluster.join(member, vote=bool(vote))
 
 
@@ -50,16 +54,33 @@ def _change_vote(cluster: SimulatedCluster, member: str, kind: str) -> None:
 
 
 def _draw_heir(chance: Chance) -> Arguments | None:
-    return None if chance.cluster.membership.is_changing else {"member": chance.chooser.choice(chance.names)}
+    if chance.cluster.membership.is_changing:
+        return None
+    cut = chance.seconds(0.1, chance.length) if chance.chooser.random() < 0.5 else 0.0
+    return {"member": chance.chooser.choice(chance.names), "cut": cut}
 
 
-def _hand_over(cluster: SimulatedCluster, member: str) -> None:
+def _hand_over(cluster: SimulatedCluster, member: str, cut: float) -> None:
+    """cut: seconds for which the old leader, once another campaigns, is cut off from the members, but for clients."""
+    loop, healings, leader = cluster.loop, cluster.healings, cluster.leader()
+    term, until = cluster.term(leader), loop.now + HAND_OVER_SECONDS
     cluster.membership.ask(Change.TRANSFER, member)
+
+    def watch() -> None:
+        others = [name for name in cluster.nodes if name != leader]
+        if any(cluster.term(name) > term for name in others):
+            mend = cluster.partition([leader], others)
+            loop.call_at_true(loop.now + cut, lambda: mend() if cluster.healings == healings else None)
+        elif loop.now < until and cluster.healings == healings:
+            loop.call_at_true(loop.now + LOOK_SECONDS, watch)
+
+    if cut:
+        watch()
 
 
 MEMBER_FAULTS: dict[str, Fault] = {
     "join": Fault(draw=_draw_join, begin=_join, takes=("member", "vote"), lasts=False),
     "remove": Fault(draw=_draw_removed, begin=_remove, takes=("member", "kind"), lasts=False),
     "change-vote": Fault(draw=_draw_voter, begin=_change_vote, takes=("member", "kind"), lasts=False),
-    "hand-over": Fault(draw=_draw_heir, begin=_hand_over, takes=("member",), lasts=False),
+    "hand-over": Fault(draw=_draw_heir, begin=_hand_over, takes=("member", "cut"), lasts=False),
 }

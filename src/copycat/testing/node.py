@@ -27,6 +27,9 @@ DISK_SECONDS = (0.0001, 0.002)
 SEGMENT_BYTES = 1 << 14
 """Far less than one would want: a minute fills several, and whoever starts again does not read megabytes of zeros."""
 
+CHUNK_BYTES = 512
+"""So that even a small state is written bit by bit, while commands go on."""
+
 
 class WatchedServer(RaftServer):
     """A RaftServer whose every step is looked at."""
@@ -37,6 +40,7 @@ class WatchedServer(RaftServer):
     def _start_driver(self) -> None:
         super()._start_driver()
         if self.driver is not None:
+            self.driver.snapshots.taker.chunk_bytes = CHUNK_BYTES
             self.invariants.watch(self.driver, self.disk)
 
     def _make_executor(self) -> Executor:

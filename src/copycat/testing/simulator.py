@@ -34,8 +34,12 @@ LIVENESS_SECONDS = 60.0
 """Within this, once nothing hinders it, the cluster must be as good as new."""
 
 DUELS = ("refusing-partition", "old-leader")
-DUELS_SHARE = 0.25
+DUELS_SHARE = 0.2
 """Of all seeds have these faults alone, by which two believe that they lead: among others they seldom come so far."""
+
+CHANGES = ("join", "remove", "change-vote", "hand-over", "hand-over", "hand-over", "old-leader", "slow-disk", "kill")
+CHANGES_SHARE = 0.25
+"""Of all seeds have these, by which members change while nobody is certain who leads."""
 
 CHECK_SECONDS = 0.25
 """How often it is looked, while there are faults, whether something has gone wrong by now."""
@@ -80,7 +84,7 @@ class Settings:
         """Settings as the chooser likes."""
         election = chooser.choice((300, 500, 1000, 2000))
         beats = chooser.choice((3, 5, 8))  # of the leader, within it
-        share = chooser.choice((0.15, 0.5))  # a few kinds of faults, each often; or many, mixed
+        share = chooser.choice((0.2, 0.6))  # a few kinds of faults, each often; or many, mixed
         drawn = cls(
             members=chooser.choice((1, 2, 3, 3, 3, 3, 4, 5)),
             clients=chooser.randint(2, 4),
@@ -98,7 +102,10 @@ class Settings:
             faults=tuple(name for name in FAULTS if chooser.random() < (2 * share if name in RARE else share)),
             work=tuple(sorted(chooser.sample(list(WORKS), KINDS_OF_WORK))),
         )
-        return drawn if chooser.random() >= DUELS_SHARE else drawn._with_duels(chooser)
+        kind = chooser.random()
+        if kind < DUELS_SHARE:
+            return drawn._with_duels(chooser)
+        return drawn._with_changes() if kind < DUELS_SHARE + CHANGES_SHARE else drawn
 
     def _with_duels(self, chooser: Random) -> "Settings":
         """These, changed so that two who believe that they lead are as likely as can be, and noticed."""
@@ -114,6 +121,20 @@ class Settings:
             fault_pause=4.0,
             fault_length=4.0,
             faults=DUELS,
+            work=("ledger", "map", "reads"),
+        )
+
+    def _with_changes(self) -> "Settings":
+        """These, changed so that members come and go all the time, and it is noticed when somebody takes no heed."""
+        return replace(
+            self,
+            members=3,
+            clients=3,
+            append_bytes_max=400,
+            pace=0.4,
+            fault_pause=0.7,
+            fault_length=2.0,
+            faults=CHANGES,
             work=("ledger", "map", "reads"),
         )
 

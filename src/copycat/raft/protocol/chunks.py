@@ -26,15 +26,15 @@ _decode = msgspec.msgpack.Decoder(list[list[Any]]).decode
 _decode_record = msgspec.msgpack.Decoder(list[Any]).decode
 
 
-def encode_chunks(records: Iterable[list[Any]]) -> Iterator[bytes]:
-    """Chunks of 64 to 320 KiB, the last one of 1 byte or more; each is made when it is asked for."""
+def encode_chunks(records: Iterable[list[Any]], chunk_bytes: int = CHUNK_BYTES) -> Iterator[bytes]:
+    """Chunks of `chunk_bytes` to 256 KiB more, the last one of 1 byte or more; each is made when it is asked for."""
     waiting: list[bytes] = []
     size = 0
     for record in records:
         for encoded in _encode(record):
             waiting.append(encoded)
             size += len(encoded)
-            if size >= CHUNK_BYTES:
+            if size >= chunk_bytes:
                 yield join_array(waiting)
                 waiting, size = [], 0
     if waiting:

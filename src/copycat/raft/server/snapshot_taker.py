@@ -21,7 +21,7 @@ from copycat.raft.core.events import Event, SnapshotTaken
 from copycat.raft.core.raft import Raft
 from copycat.raft.machine.executor import Executor
 from copycat.raft.machine.snapshot import capture
-from copycat.raft.protocol.chunks import encode_chunks
+from copycat.raft.protocol.chunks import CHUNK_BYTES, encode_chunks
 from copycat.raft.protocol.messages import SnapshotId
 from copycat.raft.server.disk_worker import DiskWorker
 
@@ -56,6 +56,7 @@ class SnapshotTaker:
         fail: Callable[[BaseException], None],
     ) -> None:
         self.log_bytes = log_bytes
+        self.chunk_bytes = CHUNK_BYTES
         self.problem: str | None = None  # why the last one failed; None once one has succeeded
         self.newest_index = max(snapshots.indices, default=0)
         self._snapshots = snapshots
@@ -98,7 +99,7 @@ class SnapshotTaker:
             return
         self.log_bytes = 0
         try:
-            self._chunks = encode_chunks(capture(executor))
+            self._chunks = encode_chunks(capture(executor), self.chunk_bytes)
             self._writer = self._snapshots.begin(_header(executor, raft, self._snapshots.cluster_id))
         except (SnapshotError, LogError, OSError) as error:
             self._failed(error, now_ms)
