@@ -88,7 +88,7 @@ class QueryTimeoutError(RetryableError, TimeoutError):
 
 
 class OverloadedError(RetryableError):
-    """Refused before it was appended, because a limit on work in flight was reached."""
+    """Refused before it was appended, because a limit was reached: on work in flight, or on room on a disk."""
 
 
 class LockTimeoutError(RetryableError, TimeoutError):

@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from copycat.cli.command import Command
-from copycat.cli.settings import Setting, SettingError, one_of, positive_integer
+from copycat.cli.settings import Setting, SettingError, natural_number, one_of, positive_integer
 from copycat.errors import CopycatError, InvariantError
 from copycat.io.storage.log import SEGMENT_BYTES
-from copycat.io.storage.storage import MEBIBYTE, Storage, StorageLevel
+from copycat.io.storage.storage import FREE_SPACE_MIN, MEBIBYTE, Storage, StorageLevel
 from copycat.io.transport.tcp import TcpTransport
 from copycat.raft.core.config import RaftConfig
 from copycat.raft.server.fatal import end_process
@@ -76,6 +76,14 @@ SETTINGS = (
         parse=positive_integer,
         default=SEGMENT_BYTES // MEBIBYTE,
         help="mebibytes of log from one snapshot of the state to the next (32); smaller: less disk, faster starts",
+    ),
+    Setting(
+        name="free-space-min",
+        metavar="MIB",
+        parse=natural_number,
+        default=FREE_SPACE_MIN // MEBIBYTE,
+        help="mebibytes that must be free on the disk, beside room for a snapshot, for commands to be taken (128); 0: "
+        "take them until it is full",
     ),
     Setting(
         name="log-level",
@@ -168,7 +176,10 @@ def server_of(options: Namespace, **more: Any) -> RaftServer:
     """The server the settings describe, not yet open. Raises SettingError and ConfigurationError."""
     if options.memory == (options.data is not None):
         raise SettingError("say where data is kept: either --data DIR, or --memory to lose it with the process")
-    kept = {"snapshot_log_size": options.snapshot_log_size * MEBIBYTE}
+    kept = {
+        "snapshot_log_size": options.snapshot_log_size * MEBIBYTE,
+        "free_space_min": options.free_space_min * MEBIBYTE,
+    }
     storage = Storage(level=StorageLevel.MEMORY, **kept) if options.memory else Storage(options.data, **kept)
     return make_server(
         options.id,

@@ -63,7 +63,8 @@ class SmallSegments(Storage):
 class Node:
     """A member. It outlives its crashes: with its disk and its clock, on a new host each time.
 
-    joins: it asks to be let in, and with `vote` for one, until it has been. storage: options of Storage.
+    joins: it asks to be let in, and with `vote` for one, until it has been. storage: options of Storage; unless they say
+    so, nobody looks how much room there is.
     disk_seconds: how long a job of the disk takes, from and to. on_fatal(node, error): its server cannot go on.
     """
 
@@ -99,7 +100,7 @@ class Node:
         self._on_disk = on_disk
         self._on_fatal = on_fatal
         self._workers: list[SimulatedWorker] = []
-        self._storage = storage
+        self._storage = {"free_space_min": 0, **storage}
         self._joins, self._wants_vote = joins, vote
 
     @property

@@ -76,6 +76,12 @@ class Snapshots:
         return tuple(file.header.index for file in reversed(self._kept))
 
     @property
+    def newest_size(self) -> int:
+        """Of the newest file kept, in bytes; 0 without one."""
+        kept = self._kept
+        return kept[0].size if kept else 0
+
+    @property
     def discardable_index(self) -> int:
         """All of the log up to here is covered twice and may be discarded; 0 while there are not two snapshots."""
         kept = self._kept

@@ -91,6 +91,7 @@ class Reason(enum.IntEnum):
     MALFORMED = 6
     STALE = 7  # a query's server cannot answer at this freshness
     UNAVAILABLE = 8  # this server cannot do it, and the detail says why
+    NO_SPACE = 9  # send this very batch again, or others in its place, when the leader's disk has room
 
 
 HEADER_BATCH = Struct("<BQQQI")  # tag, session, first sequence, ack, count; then the blob

@@ -43,6 +43,7 @@ from copycat.raft.server.limits import ServerLimits
 from copycat.raft.server.origins import ClientConnection, Origin, RelayedClient
 from copycat.raft.server.peers import Peers
 from copycat.raft.server.reads import Reads, WaitingQuery
+from copycat.raft.server.snapshots import ServerSnapshots
 
 _log = logging.getLogger(__name__)
 
@@ -52,6 +53,7 @@ class Turns(Protocol):
 
     raft: Raft
     executor: Executor
+    snapshots: ServerSnapshots
 
     def wake(self) -> None: ...
 
@@ -180,7 +182,7 @@ class Desk:
             return
         tag = frame[0] if frame else 0
         if tag == Tag.QUERY:
-            self._query(WaitingQuery.read(origin, frame))
+            self._query(intake, WaitingQuery.read(origin, frame))
         elif tag == Tag.CHANGE_MEMBERS:
             self.changes.ask(self._driver.raft, origin, frame)
         else:
@@ -202,8 +204,10 @@ class Desk:
 
     # -- queries -----------------------------------------------------------------------------------------------------
 
-    def _query(self, query: WaitingQuery) -> None:
-        if query.consistency == ConsistencyLevel.LINEARIZABLE or not self._may_answer_at_once(query.consistency):
+    def _query(self, intake: Intake, query: WaitingQuery) -> None:
+        if (why := intake.why_not(query.session, query.sequence)) is not None:
+            query.refuse(Reason.OVERLOADED, why)
+        elif query.consistency == ConsistencyLevel.LINEARIZABLE or not self._may_answer_at_once(query.consistency):
             self.reads.confirm_first(query)
         else:
             self.reads.answer_when_reached(query)
@@ -247,6 +251,7 @@ class Desk:
         self.intake = intake = Intake(
             sessions=self._driver.executor.sessions,
             limits=self._limits,
+            space=self._driver.snapshots.space,
             chance=self._random,
             now_ms=self._driver.now_ms,
         )

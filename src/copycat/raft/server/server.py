@@ -240,6 +240,7 @@ class RaftServer(Buildable):
         driver.snapshots = ServerSnapshots(
             snapshots=snapshots,
             storage=self.storage,
+            member=name,
             worker=worker,
             peers=peers,
             make_executor=self._make_executor,
