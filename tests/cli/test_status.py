@@ -23,6 +23,7 @@ def answer(id: str, *, term: int, leader: str | None, role: str = "follower", wh
         "commit_index": 1234,
         "applied_index": 1230,
         "snapshot_index": 900,
+        "checked_index": 800,
         "sessions": 8,
         "unreachable": {},
     }

@@ -19,7 +19,7 @@ from copycat.io.storage.storage import FREE_SPACE_MIN, MEBIBYTE, Storage, Storag
 from copycat.io.transport.tcp import TcpTransport
 from copycat.raft.core.config import RaftConfig
 from copycat.raft.server.fatal import end_process
-from copycat.raft.server.server import RaftServer
+from copycat.raft.server.server import CHECK_SECONDS, RaftServer
 from copycat.raft.server.status import Status
 from copycat.replica import make_server
 from copycat.resource.loading import load_resources
@@ -84,6 +84,14 @@ SETTINGS = (
         default=FREE_SPACE_MIN // MEBIBYTE,
         help="mebibytes that must be free on the disk, beside room for a snapshot, for commands to be taken (128); 0: "
         "take them until it is full",
+    ),
+    Setting(
+        name="check-interval",
+        metavar="SECONDS",
+        parse=natural_number,
+        default=CHECK_SECONDS,
+        help="seconds from one comparison of all members' states to the next (600), while this member leads; 0: never, "
+        "and it takes part in none",
     ),
     Setting(
         name="log-level",
@@ -189,6 +197,7 @@ def server_of(options: Namespace, **more: Any) -> RaftServer:
         listen=options.listen,
         join=options.join,
         vote=not options.no_vote,
+        check_interval=options.check_interval,
         config=RaftConfig(
             election_timeout_ms=options.election_timeout,
             heartbeat_ms=options.heartbeat,

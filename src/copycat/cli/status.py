@@ -38,11 +38,12 @@ COLUMNS = {
     "commit": "commit_index",
     "applied": "applied_index",
     "snapshot": "snapshot_index",
+    "checked": "checked_index",
     "sessions": "sessions",
 }
 
 
-PROBLEMS = ("failure", "snapshot_problem", "space_problem")
+PROBLEMS = ("failure", "snapshot_problem", "space_problem", "check_problem")
 """What a person should look at: shown below the table."""
 
 

@@ -122,7 +122,8 @@ class Node:
         chooser: Random,
         **options: Any,
     ) -> None:
-        """Start the server, on a new host. It waits for a leader by itself."""
+        """Start the server, on a new host. It waits for a leader by itself. Unless the options say so, members do not
+        compare their states: whoever watches them does."""
         host = self.host = Host(self._loop, self.name, self.clock)
         self.failure = None
         self._workers = []
@@ -143,7 +144,7 @@ class Node:
             on_fatal=lambda error: self._failed(server, error),
             join=self._joins,
             vote=self._wants_vote,
-            **options,
+            **{"check_interval": 0, **options},
         )
         server.invariants, server.disk = invariants, disk
         host.start(self._open(server), name=f"{self.name}-open")

@@ -51,6 +51,8 @@ class Tag(enum.IntEnum):
     INSTALL = 10
     INSTALL_RESPONSE = 11
     TIMEOUT_NOW = 12
+    STATE_REPORT = 13
+    STATE_VERDICT = 14
     # a client to any server
     REGISTER = 16
     BATCH = 18

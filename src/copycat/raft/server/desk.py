@@ -18,7 +18,7 @@ from copycat.raft.core.follower import Follower
 from copycat.raft.core.leader import Leader, lease_until
 from copycat.raft.core.membership import Membership
 from copycat.raft.core.raft import Raft
-from copycat.raft.machine.executor import Configured, Ended, Executor, Kept, Outcome, Registered, Results
+from copycat.raft.machine.executor import CheckDue, Configured, Ended, Executor, Kept, Outcome, Registered, Results
 from copycat.raft.protocol.operations import ConsistencyLevel
 from copycat.raft.protocol.wire import (
     HEADER_ENDED,
@@ -35,6 +35,7 @@ from copycat.raft.protocol.wire import (
 )
 from copycat.raft.server.backups import Backups, WaitingBackup
 from copycat.raft.server.changes import Changes
+from copycat.raft.server.checks import Checks
 from copycat.raft.server.contacts import propose_expiries, propose_tick, propose_types
 from copycat.raft.server.delivery import Delivery
 from copycat.raft.server.identity import Identity
@@ -81,6 +82,7 @@ class Desk:
         self.reads = Reads(driver, limits.max_waiting_queries)
         self.delivery = Delivery(driver)
         self.backups: Backups  # set once, before the driver starts
+        self.checks: Checks  # likewise
         self.changes = Changes(driver.post)
         self.on_members: Callable[[Membership], object] = _silence_members  # called when others are in force here
         self.on_configured: Callable[[int, bytes], object] = _silence_configured  # called when that is certain
@@ -114,6 +116,7 @@ class Desk:
         """Tell every client who leads, if that changed, or `again` because frames may have been lost."""
         notice = self._notice()
         self.on_notice()
+        self.checks.tell()
         for client in self._clients.values():
             if again or client.announced != notice:
                 self._announce_to(client, notice)
@@ -285,6 +288,7 @@ class Desk:
         """What a leader looks after every heartbeat. `idle`: nothing in the log waits to be applied."""
         intake, executor = self.intake, self._driver.executor
         if intake is not None:
+            self.checks.propose(intake, now_ms)
             propose_expiries(intake, executor.sessions, now_ms)
             if idle:
                 propose_types(intake, executor.machines, self._identity.common_types())
@@ -311,6 +315,8 @@ class Desk:
             elif type(outcome) is Configured:
                 self.changes.applied(outcome.index, outcome.body)
                 self.on_configured(outcome.index, outcome.body)
+            elif type(outcome) is CheckDue:
+                self.checks.begin()
         published = self._driver.executor.take_published()
         if published and self.delivery.published(published) and intake is not None:
             self._driver.post(CommitAwaited())
