@@ -63,8 +63,8 @@ class SmallSegments(Storage):
 class Node:
     """A member. It outlives its crashes: with its disk and its clock, on a new host each time.
 
-    joins: it asks to be let in, and with `vote` for one, until it has been. storage: options of Storage; unless they say
-    so, nobody looks how much room there is.
+    joins: it asks to be let in, and with `vote` for one, until it has been. storage: options of Storage; unless they
+    say so, nobody looks how much room there is.
     disk_seconds: how long a job of the disk takes, from and to. on_fatal(node, error): its server cannot go on.
     """
 

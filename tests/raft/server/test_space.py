@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -42,7 +43,7 @@ async def refused(cluster: SimulatedCluster, users: DistributedMap[str, int]) ->
     return caught.value
 
 
-async def opened(cluster: SimulatedCluster, **options: float) -> tuple[CopycatClient, DistributedMap[str, int]]:
+async def opened(cluster: SimulatedCluster, **options: Any) -> tuple[CopycatClient, DistributedMap[str, int]]:
     client = await cluster.client(**options)
     return client, await client.create("users", DistributedMap[str, int])
 
@@ -248,16 +249,16 @@ def test_nobody_looks_where_it_is_switched_off_or_nothing_is_kept(storage: Stora
 
 
 def test_a_disk_that_cannot_tell_stops_nothing_and_is_asked_again(caplog: pytest.LogCaptureFixture) -> None:
-    disk = FaultyDisk()
     answers: list[int | None] = [None, None, KIBIBYTE, None, 2 * MARK]
 
-    def free_space(_path: str) -> int:
-        answer = answers.pop(0) if answers else 2 * MARK
-        if answer is None:
-            raise OSError(5, "Input/output error")
-        return answer
+    class Silent(FaultyDisk):
+        def free_space(self, path: str) -> int:
+            answer = answers.pop(0) if answers else 2 * MARK
+            if answer is None:
+                raise OSError(5, "Input/output error")
+            return answer
 
-    disk.free_space = free_space  # type: ignore[method-assign]  # the disk of this test
+    disk = Silent()
     seen: list[bool] = []
     watch_for(5, Storage("a", disk=disk, free_space_min=MARK), lambda watch, _: seen.append(watch.problem is not None))
     assert seen == [False, False, True, False, False]

@@ -195,7 +195,7 @@ class Checks:
         if not reports:
             return
         verdict = judge(reports, raft.voters)
-        detail = self._describe(reports, verdict.parties)
+        detail = self._describe(reports, verdict.parties) if len(verdict.parties) > 1 else ""
         if not verdict.agreed:
             if verdict.is_hopeless:
                 for member in raft.others:
@@ -304,8 +304,6 @@ class Checks:
     def _describe(self, reports: Mapping[str, Hashes], parties: Iterable[Iterable[str]]) -> str:
         """Who has what where the first two differ."""
         apart = sections_apart(reports)
-        if not apart:
-            return ""
         held = [
             f"{', '.join(party)}: {dict(reports[next(iter(party))]).get(apart[0], b'').hex() or 'none'}"
             for party in parties

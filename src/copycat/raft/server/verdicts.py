@@ -69,6 +69,9 @@ def _left_out(reports: Mapping[str, Hashes]) -> frozenset[int]:
 
 
 def _parties(reports: Mapping[str, Hashes], voters: Sequence[str]) -> list[list[str]]:
+    first = next(iter(reports.values()))
+    if all(hashes == first for hashes in reports.values()):
+        return [sorted(reports)]
     found: dict[tuple[tuple[int, bytes], ...], list[str]] = {}
     left_out = _left_out(reports)
     for member in sorted(reports):
