@@ -39,6 +39,7 @@
     │   ├── ForeignDirectoryError
     │   └── LogError
     └── InvariantError            a bug in Copycat: the member has stopped itself
+        └── DivergenceError       or in a state machine: its state is not that of the other members
 
 Every error carries `outcome`: whether the operation it speaks of took effect.
 
@@ -88,7 +89,7 @@ class QueryTimeoutError(RetryableError, TimeoutError):
 
 
 class OverloadedError(RetryableError):
-    """Refused before it was appended, because a limit on work in flight was reached."""
+    """Refused before it was appended, because a limit was reached: on work in flight, or on room on a disk."""
 
 
 class LockTimeoutError(RetryableError, TimeoutError):
@@ -254,6 +255,28 @@ class InvariantError(CopycatError):
     """A truth the code relies on does not hold; the member stops rather than go on."""
 
     default_outcome = Outcome.UNKNOWN
+
+
+class DivergenceError(InvariantError):
+    """Members that applied the same log hold different states; this one has stopped itself.
+
+    index: where in the log. differences: by name of the resource, the hash of this member's state and that of the
+    majority's, "" for one that has no such resource; empty when no majority agrees. dump: where this member's state
+    lies to be looked at, "" for nowhere.
+    """
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        index: int = 0,
+        differences: dict[str, tuple[str, str]] | None = None,
+        dump: str = "",
+    ) -> None:
+        super().__init__(message)
+        self.index = index
+        self.differences = dict(differences or {})
+        self.dump = dump
 
 
 def check(condition: object, message: str, *details: object) -> None:

@@ -23,7 +23,7 @@ from copycat.raft.machine.host import Clockwork
 from copycat.raft.protocol.members import Member
 from copycat.raft.server.executors import MakeMachines
 from copycat.raft.server.limits import ServerLimits
-from copycat.raft.server.server import RaftServer
+from copycat.raft.server.server import CHECK_SECONDS, RaftServer
 from copycat.raft.server.status import Status
 from copycat.resource.loading import machines_of, resources_in
 from copycat.resource.manager import ResourceManager
@@ -76,6 +76,7 @@ class CopycatReplica(Copycat, Buildable):
     config: times of consensus. limits: what the server takes from clients.
     join: with a new directory, ask the cluster that the other `members` belong to, to let this one in. vote: and for a
         vote, as soon as it is level; False: it stays without one.
+    check_interval: as for RaftServer.
     thread: run the server on an event loop and thread of its own, so that a busy program deposes no leader and loses
         no session; False runs it on the loop that opens this.
     session_timeout, timeout, recovery, serializer, random: as for CopycatClient.
@@ -96,6 +97,7 @@ class CopycatReplica(Copycat, Buildable):
         limits: ServerLimits | None = None,
         join: bool = False,
         vote: bool = True,
+        check_interval: float = CHECK_SECONDS,
         thread: bool = True,
         session_timeout: float = SESSION_TIMEOUT_SECONDS,
         timeout: float | None = TIMEOUT_SECONDS,
@@ -118,6 +120,7 @@ class CopycatReplica(Copycat, Buildable):
             limits=limits,
             join=join,
             vote=vote,
+            check_interval=check_interval,
             random=random,
         )
         self._thread = LoopThread(f"copycat-{self.server.member.id}") if thread else None

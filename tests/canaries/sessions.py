@@ -76,7 +76,7 @@ SESSIONS = (
             outcomes.append(ended)
             self._start_anew()
             for batch in again:
-                self._operations += msgspec.msgpack.decode(batch.frame[HEADER_BATCH.size :], type=list[msgspec.Raw])
+                self._operations += batch.operations()
                 self._tokens += batch.tokens
         """,
         danger="a command takes effect twice, for a new session's commands are new ones",

@@ -6,6 +6,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 import copycat
@@ -113,6 +114,26 @@ async def test_a_person_reads_the_same(tmp_path: Path, capsys: pytest.CaptureFix
     assert capsys.readouterr().out.startswith("1: INITIALIZE, term 1, log time ")
     assert main(["inspect", str(tmp_path), "--at", "end", "--resource", "limit"]) == 0
     assert '"value": 7' in capsys.readouterr().out
+
+
+async def test_a_member_that_halted_for_its_state_says_so_and_shows_what_it_put_aside(
+    tmp_path: Path, shown: Shown
+) -> None:
+    index = await filled(tmp_path)
+    (snapshot,) = tmp_path.glob("*.snapshot")
+    aside = snapshot.with_name(snapshot.name + ".diverged")
+    aside.write_bytes(snapshot.read_bytes())
+    keeper = Storage(tmp_path).open_metadata()
+    metadata = keeper.load()
+    assert metadata is not None
+    keeper.save(msgspec.structs.replace(metadata, diverged_at=index))
+
+    seen = shown(tmp_path)
+
+    (note,) = seen["notes"]
+    assert note.startswith(f"at index {index} the state of this member was found not to be the others'")
+    assert "look into this file" in seen["leftovers"][str(aside)]
+    assert shown(aside, "--at", "end", "--resource", "limit")["state"]["value"] == 7
 
 
 async def test_a_directory_in_use_is_looked_at_all_the_same(tmp_path: Path, shown: Shown) -> None:

@@ -5,7 +5,16 @@ from pathlib import Path
 
 import pytest
 
-from copycat.cli.settings import Setting, SettingError, add_flags, one_of, positive_integer, positive_number, resolve
+from copycat.cli.settings import (
+    Setting,
+    SettingError,
+    add_flags,
+    natural_number,
+    one_of,
+    positive_integer,
+    positive_number,
+    resolve,
+)
 
 SETTINGS = (
     Setting(name="election-timeout", help="", parse=positive_integer, default=500),
@@ -116,3 +125,10 @@ def test_numbers_are_above_zero_and_finite(text: str) -> None:
         positive_number(text)
     with pytest.raises(ValueError, match="above 0"):
         positive_integer(text)
+
+
+def test_a_natural_number_may_be_zero() -> None:
+    assert natural_number("0") == 0
+    for text in ("-1", "1.5", "x", ""):
+        with pytest.raises(ValueError, match="from 0 on"):
+            natural_number(text)

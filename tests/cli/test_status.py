@@ -23,6 +23,7 @@ def answer(id: str, *, term: int, leader: str | None, role: str = "follower", wh
         "commit_index": 1234,
         "applied_index": 1230,
         "snapshot_index": 900,
+        "checked_index": 800,
         "sessions": 8,
         "unreachable": {},
     }
@@ -54,6 +55,13 @@ def test_nobody_there_is_told_with_each_reason() -> None:
     assert cluster["leader"] is None
     assert cluster["term"] == 0
     assert cluster["why_no_leader"] == "no member answered: a: connection refused; b: name not found"
+
+
+def test_what_a_person_should_look_at_stands_below_the_table() -> None:
+    low = answer("b", term=2, leader="a") | {"space_problem": "member b has 0.5 MiB left", "snapshot_problem": None}
+    cluster = summary({"a": answer("a", term=2, leader="a", role="leader"), "b": low})
+
+    assert describe(cluster).splitlines()[-2:] == ["a leads term 2", "b: member b has 0.5 MiB left"]
 
 
 def test_the_table_shows_members_that_answered_and_those_that_did_not() -> None:

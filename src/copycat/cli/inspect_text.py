@@ -165,6 +165,8 @@ def _item(item: Item) -> str:
         return "time passes"
     if item.kind == ItemKind.TYPES:
         return f"types: {', '.join(f'{name} {version}' for name, version in unpack_types(item.blob))}"
+    if item.kind == ItemKind.CHECK:
+        return "members compare their states"
     return f"an item of kind {item.kind}, which this release does not know"
 
 

@@ -12,14 +12,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from copycat.cli.command import Command
-from copycat.cli.settings import Setting, SettingError, one_of, positive_integer
+from copycat.cli.settings import Setting, SettingError, natural_number, one_of, positive_integer
 from copycat.errors import CopycatError, InvariantError
 from copycat.io.storage.log import SEGMENT_BYTES
-from copycat.io.storage.storage import MEBIBYTE, Storage, StorageLevel
+from copycat.io.storage.storage import FREE_SPACE_MIN, MEBIBYTE, Storage, StorageLevel
 from copycat.io.transport.tcp import TcpTransport
 from copycat.raft.core.config import RaftConfig
 from copycat.raft.server.fatal import end_process
-from copycat.raft.server.server import RaftServer
+from copycat.raft.server.server import CHECK_SECONDS, RaftServer
 from copycat.raft.server.status import Status
 from copycat.replica import make_server
 from copycat.resource.loading import load_resources
@@ -76,6 +76,22 @@ SETTINGS = (
         parse=positive_integer,
         default=SEGMENT_BYTES // MEBIBYTE,
         help="mebibytes of log from one snapshot of the state to the next (32); smaller: less disk, faster starts",
+    ),
+    Setting(
+        name="free-space-min",
+        metavar="MIB",
+        parse=natural_number,
+        default=FREE_SPACE_MIN // MEBIBYTE,
+        help="mebibytes that must be free on the disk, beside room for a snapshot, for commands to be taken (128); 0: "
+        "take them until it is full",
+    ),
+    Setting(
+        name="check-interval",
+        metavar="SECONDS",
+        parse=natural_number,
+        default=CHECK_SECONDS,
+        help="seconds from one comparison of all members' states to the next (600), while this member leads; 0: never, "
+        "and it takes part in none",
     ),
     Setting(
         name="log-level",
@@ -168,7 +184,10 @@ def server_of(options: Namespace, **more: Any) -> RaftServer:
     """The server the settings describe, not yet open. Raises SettingError and ConfigurationError."""
     if options.memory == (options.data is not None):
         raise SettingError("say where data is kept: either --data DIR, or --memory to lose it with the process")
-    kept = {"snapshot_log_size": options.snapshot_log_size * MEBIBYTE}
+    kept = {
+        "snapshot_log_size": options.snapshot_log_size * MEBIBYTE,
+        "free_space_min": options.free_space_min * MEBIBYTE,
+    }
     storage = Storage(level=StorageLevel.MEMORY, **kept) if options.memory else Storage(options.data, **kept)
     return make_server(
         options.id,
@@ -178,6 +197,7 @@ def server_of(options: Namespace, **more: Any) -> RaftServer:
         listen=options.listen,
         join=options.join,
         vote=not options.no_vote,
+        check_interval=options.check_interval,
         config=RaftConfig(
             election_timeout_ms=options.election_timeout,
             heartbeat_ms=options.heartbeat,

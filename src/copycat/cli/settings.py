@@ -138,6 +138,13 @@ def positive_integer(text: str) -> int:
     return int(text)
 
 
+def natural_number(text: str) -> int:
+    """An integer, 0 or above."""
+    if not (text.isascii() and text.isdigit()):
+        raise ValueError(f"{text!r} is not an integer from 0 on")
+    return int(text)
+
+
 def one_of(*names: str) -> Callable[[str], str]:
     """A reader that takes these names only, in any case."""
 

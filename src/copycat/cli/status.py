@@ -38,23 +38,29 @@ COLUMNS = {
     "commit": "commit_index",
     "applied": "applied_index",
     "snapshot": "snapshot_index",
+    "checked": "checked_index",
     "sessions": "sessions",
 }
 
 
+PROBLEMS = ("failure", "snapshot_problem", "space_problem", "check_problem")
+"""What a person should look at: shown below the table."""
+
+
 def describe(cluster: Mapping[str, Any]) -> str:
     """The summary for a person: a table, and a line on the leader."""
-    rows = []
+    rows, problems = [], []
     for name, answer in cluster["members"].items():
         if has_answered(answer):
             rows.append([str(answer[field]) for field in COLUMNS.values()])
+            problems += [f"{name}: {answer[field]}" for field in PROBLEMS if answer.get(field)]
         else:
             rows.append([name, f"unreachable: {answer['unreachable']}"])
     if cluster["leader"]:
         line = f"{cluster['leader']} leads term {cluster['term']}"
     else:
         line = f"no leader: {cluster['why_no_leader']}"
-    return f"{table(list(COLUMNS), rows)}\n{line}"
+    return "\n".join([table(list(COLUMNS), rows), line, *problems])
 
 
 def run(options: Namespace) -> int:

@@ -58,7 +58,7 @@ class SimulatedCluster:
 
     seed: all that is left to chance. resources: classes of your own to allow, as for CopycatReplica.
     machines: instead of resources, what the servers run. config: times of consensus. rule: how links carry.
-    storage: options of each member's Storage, such as `{"snapshot_log_size": 4096}`.
+    storage, options: of each member's Storage, such as `{"snapshot_log_size": 4096}`, and of its RaftServer.
     `async with` starts all members, waits for a leader, and in the end lets everything go and checks it.
 
     `network`, `membership`, `invariants`, `trace` and `streams` are there to be used; so is `nodes`, with each member's
@@ -75,6 +75,7 @@ class SimulatedCluster:
         config: RaftConfig | None = None,
         rule: LinkRule | None = None,
         storage: Mapping[str, Any] | None = None,
+        options: Mapping[str, Any] | None = None,
     ) -> None:
         loop = asyncio.get_running_loop()
         if not isinstance(loop, VirtualLoop):
@@ -99,6 +100,7 @@ class SimulatedCluster:
         self.hosts: dict[str, Host] = {}  # of the clients
         self.clients: dict[str, CopycatClient] = {}
         self._machines = machines if machines is not None else machines_for(resources)
+        self._options = dict(options or {})
         self._starts = 0
         self._is_closing = False
 
@@ -308,7 +310,14 @@ class SimulatedCluster:
                 chooser = self.streams[f"member {name}, start {self._starts}"]
                 node = self.nodes[name]
                 known = self.members if node.member in self.members else [*self.membership.members, node.member]
-                node.start(list(dict.fromkeys(known)), self._machines, self.config, self.invariants, chooser)
+                node.start(
+                    list(dict.fromkeys(known)),
+                    self._machines,
+                    self.config,
+                    self.invariants,
+                    chooser,
+                    **self._options,
+                )
 
     def join(self, name: str, *, vote: bool = True) -> None:
         """Start a member more, of a name that nobody has had; it asks to be let in and, with `vote`, for a vote."""

@@ -3,6 +3,7 @@
 import errno
 import os
 import random
+import sys
 from collections.abc import Callable
 
 from copycat.errors import DirectoryInUseError
@@ -89,6 +90,9 @@ class FaultyDisk:
             else:
                 kept.append(change)
         self._changes = kept
+
+    def free_space(self, path: str) -> int:
+        return sys.maxsize if self.free_bytes is None else self.free_bytes
 
     def lock(self, path: str) -> "FaultyLock":
         if path in self._locks:

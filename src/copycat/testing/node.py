@@ -67,7 +67,8 @@ class SmallSegments(Storage):
 class Node:
     """A member. It outlives its crashes: with its disk and its clock, on a new host each time.
 
-    joins: it asks to be let in, and with `vote` for one, until it has been. storage: options of Storage.
+    joins: it asks to be let in, and with `vote` for one, until it has been. storage: options of Storage; unless they
+    say so, nobody looks how much room there is.
     disk_seconds: how long a job of the disk takes, from and to. on_fatal(node, error): its server cannot go on.
     """
 
@@ -103,7 +104,7 @@ class Node:
         self._on_disk = on_disk
         self._on_fatal = on_fatal
         self._workers: list[SimulatedWorker] = []
-        self._storage = storage
+        self._storage = {"free_space_min": 0, **storage}
         self._joins, self._wants_vote = joins, vote
 
     @property
@@ -125,7 +126,8 @@ class Node:
         chooser: Random,
         **options: Any,
     ) -> None:
-        """Start the server, on a new host. It waits for a leader by itself."""
+        """Start the server, on a new host. It waits for a leader by itself. Unless the options say so, members do not
+        compare their states: whoever watches them does."""
         host = self.host = Host(self._loop, self.name, self.clock)
         self.failure = None
         self._workers = []
@@ -146,7 +148,7 @@ class Node:
             on_fatal=lambda error: self._failed(server, error),
             join=self._joins,
             vote=self._wants_vote,
-            **options,
+            **{"check_interval": 0, **options},
         )
         server.invariants, server.disk = invariants, disk
         host.start(self._open(server), name=f"{self.name}-open")

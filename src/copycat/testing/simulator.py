@@ -13,7 +13,7 @@ Source: reliability §3 "Simulator".
 import gc
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from random import Random
@@ -195,10 +195,11 @@ def run_seed(
     seconds: float = SECONDS,
     settings: Settings | None = None,
     actions: Sequence[Action] | None = None,
+    options: Mapping[str, Any] | None = None,
 ) -> Report:
     """Simulate what this seed draws, with faults for so long. Always returns: what went wrong is in the report.
 
-    settings and actions are given instead of drawn, for example from a `script`.
+    settings and actions are given instead of drawn, for example from a `script`. options: more of each RaftServer.
     """
     settings = settings if settings is not None else Settings.draw(Random(f"{seed}/settings"))
     report = Report(seed=seed, settings=settings, fault_seconds=seconds)
@@ -224,6 +225,7 @@ def run_seed(
                 config=settings.config(),
                 rule=LinkRule(latency=settings.latency),
                 storage={"snapshot_log_size": settings.snapshot_log_size},
+                options=options,
             )
     except Exception as error:
         if not report.problems:

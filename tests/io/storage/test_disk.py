@@ -155,6 +155,18 @@ def test_names_become_durable_through_the_directory_whose_handle_is_given_back(
         os.fstat(descriptor)
 
 
+def test_the_room_left_is_that_of_the_file_system_for_this_user(
+    disk: OsDisk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert disk.free_space(str(tmp_path)) > 0
+
+    class System:
+        f_bavail, f_bfree, f_frsize, f_bsize = 3, 5, 4096, 1 << 20
+
+    monkeypatch.setattr(os, "statvfs", lambda _path: System)
+    assert disk.free_space(str(tmp_path)) == 3 * 4096  # not what is kept back for root, nor the size of transfers
+
+
 def test_a_lock_names_its_holder_and_is_free_again_once_closed(disk: OsDisk, tmp_path: Path) -> None:
     path = tmp_path / "lock"
     path.write_text("left by a process long gone, whose name was longer than any that comes now" * 10)

@@ -100,6 +100,7 @@ def test_the_defaults_are_those_of_the_reference() -> None:
     storage = Storage()
     assert (storage.directory, storage.level) == (".", StorageLevel.DISK)
     assert (storage.max_segment_size, storage.max_entry_size, storage.cache_size) == (32 << 20, 1 << 20, 64 << 20)
+    assert storage.free_space_min == 128 << 20
     assert isinstance(storage.disk, OsDisk)
     assert repr(Storage("d")) == "Storage('d', level=StorageLevel.DISK)"
 
@@ -110,6 +111,7 @@ def test_the_defaults_are_those_of_the_reference() -> None:
         ("max_segment_size", 1 << 20, 1 << 30),
         ("max_entry_size", 1 << 10, 32 << 20),
         ("cache_size", 1 << 20, 64 << 30),
+        ("free_space_min", 0, 1 << 40),
     ],
 )
 def test_each_setting_has_its_range(name: str, low: int, high: int) -> None:

@@ -53,6 +53,7 @@ class Model:
         self.leader = "a"
         self.term = 1
         self.is_overloaded = False
+        self.is_full = False
         self.registration_refusal = ""
         self.query_refusal: Reason | None = None
         self.lag = 0  # how far a server that answers SERIALIZABLE queries is behind
@@ -111,6 +112,8 @@ class Model:
         if session.origin != origin:
             return []  # no longer this connection's session
         expected = session.sequence + 1
+        if self.is_full and first >= expected:
+            return [rejected(first, Reason.NO_SPACE, "no room", session=session_id)]
         if first > expected:
             return [rejected(expected, Reason.GAP, session=session_id)]
         if first < expected:

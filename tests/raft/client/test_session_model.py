@@ -25,7 +25,8 @@ ROUNDS_MAX = 500
 class World:
     """One client, its servers, and everything that may happen between them."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, *, has_small_disks: bool = False) -> None:
+        self.has_small_disks = has_small_disks
         self.chance = random.Random(seed)
         self.now = 0.0
         self.model = Model()
@@ -42,6 +43,8 @@ class World:
     def live(self) -> None:
         """Let many things happen, then let all be well."""
         steps = [step for step, weight in STEPS_AND_WEIGHTS for _ in range(weight)]
+        if self.has_small_disks:  # what is refused for want of room is believed to have had one copy and one answer
+            steps = [step for step in steps if step not in REPETITIONS]
         for _ in range(STEPS):
             self.chance.choice(steps)(self)
         self.recover()
@@ -131,6 +134,7 @@ class World:
         self.model.is_overloaded = self.chance.random() < 0.2
         self.model.query_refusal = self.chance.choice([None, None, None, Reason.STALE, Reason.OVERLOADED])
         self.model.lag = self.chance.randint(0, 10)
+        self.model.is_full = self.has_small_disks and self.chance.random() < 0.3
 
     # -- what is said ------------------------------------------------------------------------------------------------
 
@@ -176,7 +180,7 @@ class World:
 
     def recover(self) -> None:
         """Late frames arrive, nothing is lost any more, and the client goes on until it waits for nothing."""
-        self.model.is_overloaded, self.model.query_refusal = False, None
+        self.model.is_overloaded, self.model.query_refusal, self.model.is_full = False, None, False
         while self.up:
             connection, frame = self.up.popleft()
             self.model.serve(frame, connection)
@@ -219,6 +223,17 @@ STEPS_AND_WEIGHTS = [
     (World.end_the_session, 1),
     (World.change_moods, 5),
 ]
+
+
+REPETITIONS = (World.repeat_on_the_way, World.repeat_on_the_way_back)
+"""Of a frame on its connection, which only a test does."""
+
+
+@pytest.mark.parametrize("seed", range(SEEDS))
+def test_what_disks_have_no_room_for_is_taken_back_or_executed_once_and_never_both(seed: int) -> None:
+    world = World(seed, has_small_disks=True)
+    world.live()
+    world.check_everything()
 
 
 @pytest.mark.parametrize("seed", range(SEEDS))

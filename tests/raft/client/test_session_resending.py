@@ -141,3 +141,86 @@ def test_refusals_of_what_was_answered_and_of_other_sessions_are_ignored(client:
     client.frames()
     assert client.hear(rejected(1, Reason.TOO_LARGE), rejected(2, Reason.TOO_LARGE, session=8)) == []
     assert client.hear(results(2, "B")) == [resolved("b")]
+
+
+# -- for want of room --------------------------------------------------------------------------------------------------
+
+
+def refused(sequence: int) -> bytes:
+    return rejected(sequence, Reason.NO_SPACE, "no room")
+
+
+def test_what_has_no_room_is_as_if_it_had_never_left_when_its_only_copy_was_refused(client: Client) -> None:
+    client.call("a", "b")
+    client.frames()
+    client.hear(refused(1))
+    assert client.session.unsent == ["a", "b"]
+    assert not list(client.session.sent())
+    client.call("c")
+    assert client.frames() == []
+    client.wait_for_retry()
+    assert client.sent_batches() == [(1, ["a"])]  # one finds out whether there is room now
+    client.hear(refused(1))
+    client.session.withdraw({"a"}.__contains__)
+    client.wait_for_retry()
+    assert client.sent_batches() == [(1, ["b"])]
+    client.hear(results(1, "B"))
+    assert client.session.obstacle == ""
+    assert client.sent_batches() == [(2, ["c"])]
+
+
+def test_those_behind_it_go_back_with_it_when_each_was_refused(client: Client) -> None:
+    for word in "abc":
+        client.call(word)
+        client.frames()
+    client.hear(refused(1), refused(2))
+    assert client.session.unsent == []
+    client.hear(refused(3))
+    assert client.session.unsent == ["a", "b", "c"]
+    client.wait_for_retry()
+    assert client.sent_batches() == [(1, ["a"])]
+
+
+def test_one_that_was_let_in_keeps_its_place_and_only_those_behind_it_go_back(client: Client) -> None:
+    for word in "abc":
+        client.call(word)
+        client.frames()
+    client.hear(refused(2), refused(3))
+    assert (list(client.session.sent()), client.session.unsent) == ([["a"]], ["b", "c"])
+    assert client.hear(results(1, "A")) == [resolved("a")]
+    client.wait_for_retry()
+    assert client.sent_batches() == [(2, ["b", "c"])]
+
+
+def test_what_may_have_another_copy_somewhere_is_never_taken_back_but_sent_again(client: Client) -> None:
+    client.call("a")
+    client.frames()
+    client.hear(leader("b", 2))
+    assert client.sent_batches() == [(1, ["a"])]
+    client.hear(refused(1))
+    assert (list(client.session.sent()), client.session.unsent) == ([["a"]], [])
+    client.call("b")
+    client.wait_for_retry()
+    assert client.sent_batches() == [(1, ["a"])]
+    assert client.hear(results(1, "A")) == [resolved("a")]
+    assert client.sent_batches() == [(2, ["b"])]
+
+
+def test_a_gap_behind_what_had_no_room_says_that_there_is_room_again(client: Client) -> None:
+    for word in "ab":
+        client.call(word)
+        client.frames()
+    client.hear(refused(1), rejected(1, Reason.GAP))
+    assert client.sent_batches() == [(1, ["a"]), (2, ["b"])]
+    assert client.hear(results(1, "A"), results(2, "B")) == [resolved("a"), resolved("b")]
+
+
+def test_a_query_that_waits_for_a_command_taken_back_is_asked_again(client: Client) -> None:
+    client.call("a")
+    client.ask("q")
+    assert client.sent()[-1][0] == "QUERY"
+    client.hear(refused(1))
+    assert client.session.queries.are_waiting  # for the command, if there will be room
+    client.session.withdraw({"a"}.__contains__)
+    (asked,) = [each for each in client.sent() if each[0] == "QUERY"]
+    assert asked[2] == 0  # it waits for no command any more

@@ -89,6 +89,9 @@ class SpoiltDisk:
     def sync_directory(self, path: str) -> None:
         self.locked(lambda: self.inner.sync_directory(path))
 
+    def free_space(self, path: str) -> int:
+        return self.locked(lambda: self.inner.free_space(path))
+
     def lock(self, path: str) -> LockHandle:
         return self.inner.lock(path)
 

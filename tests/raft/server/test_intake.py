@@ -53,6 +53,12 @@ def keep_alive(*sessions: int, secret: bytes = SECRET) -> bytes:
     return HEADER_KEEP_ALIVE.pack(Tag.KEEP_ALIVE, len(frames)) + b"".join(frames)
 
 
+class Room:
+    """A disk with room, until it is said that there is none."""
+
+    problem: str | None = None
+
+
 class Desk:
     """An intake with session 5 open and bound to `wire`, at a time that stands still until moved."""
 
@@ -62,9 +68,11 @@ class Desk:
         self.session = ServerSession(5, b"n" * 16, SECRET, 5000)
         self.sessions.add(self.session)
         self.wire = Wire()
+        self.space = Room()
         self.intake = Intake(
             sessions=self.sessions,
             limits=limits or ServerLimits(),
+            space=self.space,
             chance=random.Random(1),
             now_ms=lambda: self.now,
         )
@@ -200,6 +208,50 @@ def test_commands_are_refused_while_too_many_bytes_wait_for_the_disk() -> None:
     assert len(desk.items()) == 1
     desk.intake.batch(desk.wire, batch(5, 2))  # they were handed over: there is room again
     assert len(desk.items()) == 1
+
+
+def test_without_room_each_new_batch_is_refused_by_its_own_number_also_behind_a_gap() -> None:
+    desk = Desk()
+    desk.session.executed(1, 2, 40, b"results")
+    desk.intake.batch(desk.wire, batch(5, 3))
+    desk.space.problem = "no room"
+    for first in (1, 3, 4, 7):  # executed, in flight, next, behind a gap
+        desk.intake.batch(desk.wire, batch(5, first, 2 if first == 1 else 1))
+    executed, *refused = desk.wire.take()
+    assert executed[0] == Tag.RESULTS
+    assert [HEADER_REJECTED.unpack_from(frame) for frame in refused] == [
+        (Tag.REJECTED, 5, 4, Reason.NO_SPACE),
+        (Tag.REJECTED, 5, 7, Reason.NO_SPACE),
+    ]
+    assert all(frame.endswith(b"no room") for frame in refused)
+    assert len(desk.items()) == 1
+    desk.space.problem = None
+    desk.intake.batch(desk.wire, batch(5, 4))
+    assert len(desk.items()) == 1
+
+
+def test_without_room_everything_but_commands_is_let_in() -> None:
+    desk = Desk()
+    desk.space.problem = "no room"
+    desk.intake.keep_alive(desk.wire, keep_alive(5))
+    desk.intake.register(desk.wire, HEADER_REGISTER.pack(Tag.REGISTER, b"r" * 16, 5000))
+    desk.intake.unregister(desk.wire, HEADER_UNREGISTER.pack(Tag.UNREGISTER, 5, SECRET))
+    desk.intake.add(ItemKind.TICK)
+    assert sorted(kind for kind, *_ in desk.items()) == [
+        ItemKind.REGISTER,
+        ItemKind.KEEP_ALIVE,
+        ItemKind.UNREGISTER,
+        ItemKind.TICK,
+    ]
+
+
+def test_without_room_a_query_waits_for_no_command_that_was_not_let_in() -> None:
+    desk = Desk()
+    desk.intake.batch(desk.wire, batch(5, 1))
+    assert desk.intake.why_not(5, 2) is None
+    desk.space.problem = "no room"
+    assert [desk.intake.why_not(5, sequence) for sequence in (0, 1, 2)] == [None, None, "no room"]
+    assert desk.intake.why_not(77, 1) is None  # of a session that is told that it has ended
 
 
 def test_a_batch_larger_than_what_may_wait_is_let_in_alone() -> None:

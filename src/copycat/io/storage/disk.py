@@ -57,6 +57,9 @@ class Disk(Protocol):
     def rename(self, source: str, target: str) -> None: ...
     def remove(self, path: str) -> None: ...
     def sync_directory(self, path: str) -> None: ...
+    def free_space(self, path: str) -> int:
+        """How many bytes more this process may write into the directory at `path`, as far as the disk can tell."""
+
     def lock(self, path: str) -> LockHandle:
         """Lock the file at `path` against other processes. Raises: DirectoryInUseError naming the holder."""
 
@@ -139,6 +142,10 @@ class OsDisk:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+    def free_space(self, path: str) -> int:
+        system = os.statvfs(path)
+        return system.f_bavail * system.f_frsize
 
     def lock(self, path: str) -> LockHandle:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

@@ -32,6 +32,7 @@ LEFTOVERS = {
     ".torn": "the torn end that a start cut off a segment",
     ".faulty": "a segment set aside, for it or one before it was damaged",
     ".bad": "a snapshot that has rotted and was set aside",
+    ".diverged": "the state of this member when it was found not to be the others': look into this file by its name",
     ".tmp": "half written; the next start removes it",
     ".received": "a snapshot that was not received to its end; the next start removes it",
 }
@@ -127,6 +128,11 @@ def _look_at_metadata(disk: Disk, directory: str, found: Inspection) -> None:
     copies = read_copies(disk, directory)
     sound = [copy for copy in copies.values() if copy is not None]
     found.metadata = max(sound, key=lambda copy: copy.sequence, default=None)
+    if found.metadata is not None and found.metadata.diverged_at:
+        found.notes.append(
+            f"at index {found.metadata.diverged_at} the state of this member was found not to be the others': it does "
+            "not start again, unless nobody compares states there"
+        )
     for path, copy in copies.items():
         if copy is None:
             found.damages.append(

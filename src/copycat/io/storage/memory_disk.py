@@ -5,6 +5,7 @@ Source: protocol §2.6.
 
 import errno
 import os
+import sys
 
 from copycat.io.storage.disk import File, LockHandle
 
@@ -39,6 +40,10 @@ class MemoryDisk:
 
     def sync_directory(self, path: str) -> None:
         """There is nothing more durable than this."""
+
+    def free_space(self, path: str) -> int:
+        """Of memory nobody says how much there is."""
+        return sys.maxsize
 
     def lock(self, path: str) -> LockHandle:
         """Memory is nobody else's."""

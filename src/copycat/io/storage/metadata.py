@@ -32,7 +32,7 @@ class Metadata(msgspec.Struct, frozen=True):
     `vote` is "" for none in `term`; `cluster_id` is b"" until the cluster is formed, and then `incarnations` names
     every member's; `members` are text forms, `passive` those without a vote; `sequence` counts saves and is set by the
     store. `begins_with` is the digest of the state that a restored member began with, b"" for one that began with
-    nothing.
+    nothing. `diverged_at` is the index at which its state was found not to be that of the others, 0 for none.
     """
 
     term: int
@@ -45,6 +45,7 @@ class Metadata(msgspec.Struct, frozen=True):
     sequence: int = 0
     begins_with: bytes = b""
     passive: list[str] = []
+    diverged_at: int = 0
 
 
 class MetadataKeeper(Protocol):

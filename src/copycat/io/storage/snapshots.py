@@ -13,6 +13,7 @@ Source: protocol §1.8; reliability §4 "Recovery table".
 
 import logging
 import threading
+from collections.abc import Iterable
 
 from copycat.errors import CorruptionError, ForeignDirectoryError, LogError, ProtocolError, check
 from copycat.io.storage.base import LogBase
@@ -34,6 +35,7 @@ SYNC_BYTES = 8 << 20  # synced bit by bit: a flush of the log beside it must not
 WRITTEN_SUFFIX = ".tmp"
 RECEIVED_SUFFIX = ".received"
 BAD_SUFFIX = ".bad"
+DIVERGED_SUFFIX = ".diverged"
 
 
 class Snapshots:
@@ -74,6 +76,12 @@ class Snapshots:
     def indices(self) -> tuple[int, ...]:
         """The last indices of those kept, oldest first."""
         return tuple(file.header.index for file in reversed(self._kept))
+
+    @property
+    def newest_size(self) -> int:
+        """Of the newest file kept, in bytes; 0 without one."""
+        kept = self._kept
+        return kept[0].size if kept else 0
 
     @property
     def discardable_index(self) -> int:
@@ -135,6 +143,26 @@ class Snapshots:
         self._reception = Reception(self, index, term, size, self._aside(index, term, RECEIVED_SUFFIX))
         return self._reception
 
+    def evidence_path(self, header: SnapshotHeader) -> str:
+        """Where `put_aside` puts a state."""
+        return self._path(header.index, header.term) + DIVERGED_SUFFIX
+
+    def put_aside(self, header: SnapshotHeader, chunks: Iterable[bytes]) -> None:
+        """Write a whole state for a person to look at; no start will believe in it. Raises: OSError, and what `chunks`
+        raises, and then there is no such file."""
+        encoder = SnapshotEncoder(header)
+        written = self._aside(header.index, header.term, DIVERGED_SUFFIX + WRITTEN_SUFFIX)
+        try:
+            for chunk in chunks:
+                written.append(encoder.chunk(chunk))
+            written.append(encoder.end())
+            written.finish()
+            self._disk.rename(written.path, self.evidence_path(header))
+            self._disk.sync_directory(self.directory)
+        except BaseException:
+            written.remove()
+            raise
+
     def publish(self, aside: "Aside", header: SnapshotHeader) -> SnapshotFile:
         """Give a file that is whole and synced its name, durably, then remove what is older than the two newest.
 
@@ -162,7 +190,7 @@ class Snapshots:
         kept: list[SnapshotFile] = []
         for file_name in self._disk.list(self.directory):
             path = f"{self.directory}/{file_name}"
-            for suffix in (WRITTEN_SUFFIX, RECEIVED_SUFFIX):
+            for suffix in (DIVERGED_SUFFIX + WRITTEN_SUFFIX, WRITTEN_SUFFIX, RECEIVED_SUFFIX):
                 if parse_snapshot_file_name(self.name, file_name.removesuffix(suffix)) and file_name.endswith(suffix):
                     self._disk.remove(path)
             parsed = parse_snapshot_file_name(self.name, file_name)

@@ -23,6 +23,10 @@ KIBIBYTE = 1 << 10
 MEBIBYTE = 1 << 20
 GIBIBYTE = 1 << 30
 
+FREE_SPACE_MIN = 4 * SEGMENT_BYTES
+"""What may come before a look at the disk has told: commands that wait, 64 MiB at most, a segment behind them, and what
+is written ahead of both."""
+
 
 class StorageLevel(enum.Enum):
     """DISK survives the process and the power; MEMORY neither: for tests and single embedded members."""
@@ -39,6 +43,8 @@ class Storage(Buildable):
     snapshot_log_size: a snapshot is taken whenever the log has grown by this since the last one, and the log before the
         last but one goes. Smaller: less disk and a faster start; larger: less work.
     snapshot_interval: and at least so often, in seconds, if anything was applied since; None: never by time.
+    free_space_min: while the disk has less room than this, and than this and one more snapshot take, a leader refuses
+        commands and does everything else; 0: never.
     """
 
     __slots__ = (
@@ -46,6 +52,7 @@ class Storage(Buildable):
         "cache_size",
         "directory",
         "disk",
+        "free_space_min",
         "level",
         "max_entry_size",
         "max_segment_size",
@@ -60,6 +67,7 @@ class Storage(Buildable):
     cache_size: int
     snapshot_log_size: int
     snapshot_interval: float | None
+    free_space_min: int
     disk: Disk
 
     def __init__(
@@ -72,6 +80,7 @@ class Storage(Buildable):
         cache_size: int = CACHE_BYTES,
         snapshot_log_size: int = SEGMENT_BYTES,
         snapshot_interval: float | None = 3600.0,
+        free_space_min: int = FREE_SPACE_MIN,
         disk: Disk | None = None,
     ) -> None:
         if not isinstance(level, StorageLevel):
@@ -80,6 +89,7 @@ class Storage(Buildable):
         _require_range("max_entry_size", max_entry_size, KIBIBYTE, 32 * MEBIBYTE)
         _require_range("cache_size", cache_size, MEBIBYTE, 64 * GIBIBYTE)
         _require_range("snapshot_log_size", snapshot_log_size, KIBIBYTE, 64 * GIBIBYTE)
+        _require_range("free_space_min", free_space_min, 0, 1024 * GIBIBYTE)
         if snapshot_interval is not None and not 1 <= snapshot_interval <= 366 * 86400:
             raise ConfigurationError(
                 f"snapshot_interval is {snapshot_interval!r}; it must be 1 second to 366 days, in seconds, or None"
@@ -98,6 +108,7 @@ class Storage(Buildable):
             "cache_size": cache_size,
             "snapshot_log_size": snapshot_log_size,
             "snapshot_interval": snapshot_interval,
+            "free_space_min": free_space_min,
             "disk": OsDisk() if disk is None else disk,
             "_held": [],
         }

@@ -197,9 +197,16 @@ class Queries:
         self.send_again()
 
     def withdrawn(self, sequences: list[int]) -> None:
-        """These commands, in order, were called but will never be sent: later ones take their numbers."""
+        """These commands, in order, were called but will never be sent: later ones take their numbers.
+
+        Whoever was asked to wait for one of them, for it was sent and taken back, is asked again.
+        """
         for group in self._groups:
-            group.sequence -= bisect_right(sequences, group.sequence)
+            fewer = bisect_right(sequences, group.sequence)
+            group.sequence -= fewer
+            if fewer and self._asked.get(group.request) is group:
+                del self._asked[group.request]
+                self._to_send.append(group)
 
     def waiting(self) -> Iterator[list[Token]]:
         """The tokens of everything not released, in the order of calls."""

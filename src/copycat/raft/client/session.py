@@ -5,7 +5,8 @@ answered, and sent again whenever it may have been lost: the servers execute eac
 often is harmless and sending too little is all there is to fear. Hence the one rule for trouble: at every notice of a
 leader, everything unanswered is sent again, oldest first, behind a keep-alive that ties the session to the connection.
 
-A command without a batch has no number and never left: it can still be taken back with certainty.
+A command without a batch has no number and never left: it can still be taken back with certainty. A leader that has no
+room refuses commands until it has; a batch of which no copy can be left anywhere is then taken apart again.
 
 Drive it with `command` and `query`, `receive` for each frame, `suspend` when the connection is lost; after any of
 these, send what `take_frames` gives, and call that again at `due`. Times are seconds on any one clock that never
@@ -19,13 +20,12 @@ from collections.abc import Callable, Iterator
 from math import inf
 from random import Random
 
-import msgspec
-
 from copycat.errors import ProtocolError
-from copycat.io.msgpack import UNREADABLE
+from copycat.raft.client.batch import Batch, take_back
 from copycat.raft.client.encoding import BATCH_COUNT_FIRST, count_that_fits, join_operations, next_count_max
 from copycat.raft.client.events import EventInbox
 from copycat.raft.client.keep_alive import KeepAlive
+from copycat.raft.client.notice import NOBODY, decode_notice
 from copycat.raft.client.outcomes import (
     Delivered,
     Ended,
@@ -67,36 +67,6 @@ IN_FLIGHT_BYTES_MAX = 16 << 20
 RETRY_SECONDS_MIN, RETRY_SECONDS_MAX = 0.01, 0.5  # a loaded server clears its desk in a few fsyncs
 
 
-class LeaderNotice(msgspec.Struct, frozen=True):
-    """Who leads, as one server knows it. `leader` is empty while it knows none; `members` maps ids to addresses."""
-
-    term: int
-    leader: str
-    members: dict[str, str]
-
-
-_decode_notice = msgspec.msgpack.Decoder(LeaderNotice).decode
-
-
-class Batch:
-    """Commands sent together: their frame is sent again unchanged until `results` have come."""
-
-    __slots__ = ("event_index", "first", "frame", "index", "results", "sent_at", "tokens")
-
-    def __init__(self, first: int, frame: bytes, tokens: list[Token], sent_at: float) -> None:
-        self.first = first
-        self.frame = frame
-        self.tokens = tokens
-        self.sent_at = sent_at  # for the first time
-        self.index = 0
-        self.event_index = 0  # events up to here are shown before the results
-        self.results: list[object] | None = None
-
-    @property
-    def last(self) -> int:
-        return self.first + len(self.tokens) - 1
-
-
 class ClientSession:
     """One client's session, and the next one after it is lost.
 
@@ -109,10 +79,11 @@ class ClientSession:
         self.floor = floor
         self.ack = 0  # results of all sequences up to here have been received
         self.last_sent = 0
-        self.notice = LeaderNotice(0, "", {})
+        self.notice = NOBODY
         self.is_ready = False  # this connection's server knows a leader
         self.is_bound = False  # and has confirmed the session
         self.is_leaving = False  # nothing unsent leaves any more
+        self.obstacle = ""  # why a leader refused commands, until one is executed
         self.queries = Queries(Backoff(RETRY_SECONDS_MIN, RETRY_SECONDS_MAX, random=random))
         self.keep_alive = KeepAlive(timeout_ms / 1000)
         self.events = EventInbox()
@@ -198,6 +169,8 @@ class ClientSession:
     def _fill_window(self, frames: list[bytes], now: float) -> None:
         while self._operations and self._in_flight_bytes < IN_FLIGHT_BYTES_MAX:
             room = min(self.ack + SESSION_WINDOW - self.last_sent, self._count_max)
+            if self.obstacle:  # one command finds out whether it is still there
+                room = min(room, 0 if self._in_flight else 1)
             if room <= 0:
                 return
             frames.append(self._next_batch(count_that_fits(self._operations, room), now))
@@ -236,7 +209,7 @@ class ClientSession:
             self._send_batches_again()
 
     def _send_batches_again(self) -> None:
-        self._outbox += [batch.frame for batch in self._in_flight if batch.results is None]
+        self._outbox += [batch.send_again() for batch in self._in_flight if batch.results is None]
 
     def _send_all_again(self, now: float) -> None:
         self._retry_at, self._resend_from = inf, 0
@@ -264,10 +237,7 @@ class ClientSession:
         return handler(self, frame, now)
 
     def _on_leader(self, frame: bytes, now: float) -> list[Outcome]:
-        try:
-            notice = _decode_notice(frame[1:])
-        except UNREADABLE as error:
-            raise ProtocolError(f"a notice of the leader cannot be read: {error}") from None
+        notice = decode_notice(frame[1:])
         is_news = (notice.term, notice.leader) != (self.notice.term, self.notice.leader)
         self.notice = notice
         if not notice.leader:
@@ -334,6 +304,7 @@ class ClientSession:
             self.ack = batch.last
             self.floor = max(self.floor, batch.index)
             self.keep_alive.confirm(batch.sent_at)
+            self.obstacle = ""
             released.append(Resolved(batch.tokens, batch.results or [], are_commands=True))
         if released:
             self._backoff.reset()
@@ -350,6 +321,8 @@ class ClientSession:
             return self._end(detail or "unknown to the servers")
         elif reason in (Reason.TOO_LARGE, Reason.MALFORMED):
             return self._end(detail, refused_from=sequence, reason=reason)
+        elif reason is Reason.NO_SPACE:
+            self._put_back(sequence, detail, now)
         elif reason is Reason.GAP and self._resend_from != sequence:
             self._resend_from = sequence
             self._outbox = []
@@ -359,6 +332,23 @@ class ClientSession:
             self._resend_from = sequence
             self._retry_at = now + self._backoff.next_delay()
         return []
+
+    def _put_back(self, first: int, why: str, now: float) -> None:
+        """This batch was refused. If that was its only copy, it is as if it had never left; likewise those behind it,
+        when each has been refused, for the numbers of commands have no gap. Else it is sent again, later."""
+        self.obstacle = why
+        refused = self._batch_at(first)
+        if refused is not None and refused.copies == 1:
+            refused.is_refused = True
+        else:
+            self._resend_from = first
+        for batch in reversed(take_back(self._in_flight)):
+            self._in_flight_bytes -= len(batch.frame)
+            self.last_sent = batch.first - 1
+            self._operations = batch.operations() + self._operations
+            self._tokens = batch.tokens + self._tokens
+        if self._retry_at == inf:
+            self._retry_at = now + self._backoff.next_delay()
 
     def _on_kept(self, frame: bytes, now: float) -> list[Outcome]:
         _, count = unpack(HEADER_KEPT, frame)
@@ -436,7 +426,7 @@ class ClientSession:
 
     def _start_anew(self) -> None:
         self.id = self.ack = self.last_sent = self._resend_from = 0
-        self.is_bound = False
+        self.is_bound, self.obstacle = False, ""
         self._secret, self._nonce = b"", self._random.randbytes(NONCE_BYTES)
         self.keep_alive, self.events = KeepAlive(self._timeout_ms / 1000), EventInbox()
         self._registering_at = inf

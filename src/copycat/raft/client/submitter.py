@@ -212,6 +212,8 @@ class Submitter:
         session = self._session
         if not session.is_ready or not session.id:
             return self._connector.error(f"{what}: not sent")
+        if session.obstacle:
+            return OverloadedError(f"{what}: refused, and certainly not applied: {session.obstacle}")
         return OverloadedError(f"{what}: not sent: {session.last_sent - session.ack} earlier commands are unanswered")
 
 

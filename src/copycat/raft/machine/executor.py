@@ -135,7 +135,12 @@ class Configured:
     body: bytes
 
 
-Outcome = Results | Registered | Kept | Ended | Refused | Configured
+@dataclass(slots=True)
+class CheckDue:
+    """The state is to be hashed as it is when this block, whole, has been applied."""
+
+
+Outcome = Results | Registered | Kept | Ended | Refused | Configured | CheckDue
 
 
 class Executor:
@@ -248,6 +253,8 @@ class Executor:
                 self._end(item.session, index, End.EXPIRED, outcomes)
         elif kind == ItemKind.TYPES:
             self.machines.allow(unpack_types(item.blob))
+        elif kind == ItemKind.CHECK:
+            outcomes.append(CheckDue())
         elif kind != ItemKind.TICK:
             raise InvariantError(f"the log holds an item of unknown kind {kind}: a newer version wrote it")
 

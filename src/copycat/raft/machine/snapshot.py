@@ -11,7 +11,7 @@ Source: protocol §8.4, §10.11; ARCHITECTURE.md "Apply is total".
 """
 
 import enum
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from typing import Any
 
@@ -40,6 +40,19 @@ class Kind(enum.IntEnum):
     END = 8  # of the machine's parts
 
 
+class Section(enum.IntEnum):
+    """What is no state machine; of those, the target is the name. Ids are never reused."""
+
+    CLOCK = -1
+    SESSIONS = -2
+    TIMERS = -3
+    REST = -4  # what is not told apart any more
+
+
+SectionView = tuple[int, Iterator[list[Any]]]
+"""A section of the state, and its records."""
+
+
 _LENGTHS = {
     Kind.HEAD: 9, Kind.SESSION: 12, Kind.RUN: 6, Kind.EVENTS: 4, Kind.TIMER: 7, Kind.MACHINE: 4, Kind.PART: 2,
     Kind.END: 1,
@@ -54,11 +67,23 @@ def capture(executor: Executor) -> Iterator[list[Any]]:
 
     Raises SnapshotError, at once or with a record, that names the resource whose state cannot be taken or encoded.
     """
+    return chain.from_iterable([records for _, records in _sections(executor, _machine_view)])
+
+
+def sections(executor: Executor) -> list[SectionView]:
+    """The same in pieces that can be told apart, in their order. Call it between two blocks.
+
+    Of a state machine whose state cannot be taken or encoded only its own records raise SnapshotError.
+    """
+    return _sections(executor, _patient_view)
+
+
+def _sections(executor: Executor, view: Callable[[Host], Iterator[list[Any]]]) -> list[SectionView]:
     clockwork, machines = executor.clockwork, executor.machines
     check(not clockwork.applying and not clockwork.overflowing, "a snapshot is taken between two blocks")
     sessions = [_session_view(session) for session in executor.sessions]
     timers, dues = clockwork.timers.view()
-    states = [_machine_view(host) for host in machines.hosts.values()]
+    states = [(host.target, view(host)) for host in machines.hosts.values()]
     head = [
         Kind.HEAD,
         FORMAT,
@@ -70,8 +95,12 @@ def capture(executor: Executor) -> Iterator[list[Any]]:
         clockwork.timers.sequence,
         len(states),
     ]
-    session_records = chain.from_iterable(map(_session_records, sessions))
-    return chain([head], session_records, _timer_records(timers, dues, dict(machines.hosts), machines.codec), *states)
+    return [
+        (Section.CLOCK, iter([head])),
+        (Section.SESSIONS, chain.from_iterable(map(_session_records, sessions))),
+        (Section.TIMERS, _timer_records(timers, dues, dict(machines.hosts), machines.codec)),
+        *states,
+    ]
 
 
 _SessionView = tuple[list[Any], list[Run], list[EventBatch]]
@@ -126,6 +155,19 @@ def _machine_view(host: Host) -> Iterator[list[Any]]:
     machine = host.machine
     head = [Kind.MACHINE, host.target, machine.type_name, machine.type_version]
     return chain([head], _part_records(parts, host.where), [[Kind.END]])
+
+
+def _patient_view(host: Host) -> Iterator[list[Any]]:
+    """As above, but what cannot be taken raises with the first record."""
+    try:
+        return _machine_view(host)
+    except SnapshotError as error:
+        return _refuse(error)
+
+
+def _refuse(error: SnapshotError) -> Iterator[list[Any]]:
+    yield from ()
+    raise error
 
 
 def _part_records(parts: Iterator[bytes], where: str) -> Iterator[list[Any]]:

@@ -33,6 +33,7 @@ class ItemKind(enum.IntEnum):
     EXPIRE = 5  # proposed by the leader; the ack field carries the last activity index it knew
     TICK = 6  # time passes: fires due timers when nothing else is appended
     TYPES = 7  # the blob names the state machine types every member can run; others cannot be created
+    CHECK = 8  # every replica hashes its state as it is behind this block
 
 
 class End(enum.IntEnum):

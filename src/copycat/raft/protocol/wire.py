@@ -51,6 +51,8 @@ class Tag(enum.IntEnum):
     INSTALL = 10
     INSTALL_RESPONSE = 11
     TIMEOUT_NOW = 12
+    STATE_REPORT = 13
+    STATE_VERDICT = 14
     # a client to any server
     REGISTER = 16
     BATCH = 18
@@ -91,6 +93,7 @@ class Reason(enum.IntEnum):
     MALFORMED = 6
     STALE = 7  # a query's server cannot answer at this freshness
     UNAVAILABLE = 8  # this server cannot do it, and the detail says why
+    NO_SPACE = 9  # send this very batch again, or others in its place, when the leader's disk has room
 
 
 HEADER_BATCH = Struct("<BQQQI")  # tag, session, first sequence, ack, count; then the blob

@@ -18,7 +18,7 @@ from copycat.raft.core.follower import Follower
 from copycat.raft.core.leader import Leader, lease_until
 from copycat.raft.core.membership import Membership
 from copycat.raft.core.raft import Raft
-from copycat.raft.machine.executor import Configured, Ended, Executor, Kept, Outcome, Registered, Results
+from copycat.raft.machine.executor import CheckDue, Configured, Ended, Executor, Kept, Outcome, Registered, Results
 from copycat.raft.protocol.operations import ConsistencyLevel
 from copycat.raft.protocol.wire import (
     HEADER_ENDED,
@@ -35,6 +35,7 @@ from copycat.raft.protocol.wire import (
 )
 from copycat.raft.server.backups import Backups, WaitingBackup
 from copycat.raft.server.changes import Changes
+from copycat.raft.server.checks import Checks
 from copycat.raft.server.contacts import propose_expiries, propose_tick, propose_types
 from copycat.raft.server.delivery import Delivery
 from copycat.raft.server.identity import Identity
@@ -43,6 +44,7 @@ from copycat.raft.server.limits import ServerLimits
 from copycat.raft.server.origins import ClientConnection, Origin, RelayedClient
 from copycat.raft.server.peers import Peers
 from copycat.raft.server.reads import Reads, WaitingQuery
+from copycat.raft.server.snapshots import ServerSnapshots
 
 _log = logging.getLogger(__name__)
 
@@ -52,6 +54,7 @@ class Turns(Protocol):
 
     raft: Raft
     executor: Executor
+    snapshots: ServerSnapshots
 
     def wake(self) -> None: ...
 
@@ -79,6 +82,7 @@ class Desk:
         self.reads = Reads(driver, limits.max_waiting_queries)
         self.delivery = Delivery(driver)
         self.backups: Backups  # set once, before the driver starts
+        self.checks: Checks  # likewise
         self.changes = Changes(driver.post)
         self.on_members: Callable[[Membership], object] = _silence_members  # called when others are in force here
         self.on_configured: Callable[[int, bytes], object] = _silence_configured  # called when that is certain
@@ -112,6 +116,7 @@ class Desk:
         """Tell every client who leads, if that changed, or `again` because frames may have been lost."""
         notice = self._notice()
         self.on_notice()
+        self.checks.tell()
         for client in self._clients.values():
             if again or client.announced != notice:
                 self._announce_to(client, notice)
@@ -180,7 +185,7 @@ class Desk:
             return
         tag = frame[0] if frame else 0
         if tag == Tag.QUERY:
-            self._query(WaitingQuery.read(origin, frame))
+            self._query(intake, WaitingQuery.read(origin, frame))
         elif tag == Tag.CHANGE_MEMBERS:
             self.changes.ask(self._driver.raft, origin, frame)
         else:
@@ -202,8 +207,10 @@ class Desk:
 
     # -- queries -----------------------------------------------------------------------------------------------------
 
-    def _query(self, query: WaitingQuery) -> None:
-        if query.consistency == ConsistencyLevel.LINEARIZABLE or not self._may_answer_at_once(query.consistency):
+    def _query(self, intake: Intake, query: WaitingQuery) -> None:
+        if (why := intake.why_not(query.session, query.sequence)) is not None:
+            query.refuse(Reason.OVERLOADED, why)
+        elif query.consistency == ConsistencyLevel.LINEARIZABLE or not self._may_answer_at_once(query.consistency):
             self.reads.confirm_first(query)
         else:
             self.reads.answer_when_reached(query)
@@ -247,6 +254,7 @@ class Desk:
         self.intake = intake = Intake(
             sessions=self._driver.executor.sessions,
             limits=self._limits,
+            space=self._driver.snapshots.space,
             chance=self._random,
             now_ms=self._driver.now_ms,
         )
@@ -280,6 +288,7 @@ class Desk:
         """What a leader looks after every heartbeat. `idle`: nothing in the log waits to be applied."""
         intake, executor = self.intake, self._driver.executor
         if intake is not None:
+            self.checks.propose(intake, now_ms)
             propose_expiries(intake, executor.sessions, now_ms)
             if idle:
                 propose_types(intake, executor.machines, self._identity.common_types())
@@ -306,6 +315,8 @@ class Desk:
             elif type(outcome) is Configured:
                 self.changes.applied(outcome.index, outcome.body)
                 self.on_configured(outcome.index, outcome.body)
+            elif type(outcome) is CheckDue:
+                self.checks.begin()
         published = self._driver.executor.take_published()
         if published and self.delivery.published(published) and intake is not None:
             self._driver.post(CommitAwaited())

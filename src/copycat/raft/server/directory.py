@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from copycat.errors import CorruptionError, ForeignDirectoryError, InvariantError
+from copycat.errors import CorruptionError, DivergenceError, ForeignDirectoryError, InvariantError
 from copycat.io.storage.log import Log
 from copycat.io.storage.memory import MemoryLog
 from copycat.io.storage.metadata import Metadata, MetadataKeeper
@@ -108,6 +108,25 @@ class Directory:
             "passive": [str(member) for member in identity.members if member.id in identity.passive],
         }
         return lambda: self._save(**changes)
+
+    def mark_diverged(self, index: int) -> Callable[[], None]:
+        """What makes it durable that this member's state is not that of the others; for the disk's thread."""
+        return lambda: self._save(diverged_at=index)
+
+    def require_undiverged(self, *, checks: bool) -> None:
+        """Raises DivergenceError for a member that was found to have another state, unless nobody checks that here."""
+        index, name = self._known().diverged_at, self._member.id
+        if not index:
+            return
+        if checks:
+            raise DivergenceError(
+                f"{self._storage.directory}: at index {index} the state of member {name} was not that of the others, "
+                f"and what it would go on from may hold that state. Remove it (`copycat member remove {name}`) and "
+                "join under a new id with an empty directory; if no majority agreed, restore a new cluster from the "
+                "one state that is right. With checks off (check_interval=0) it starts all the same",
+                index=index,
+            )
+        _log.warning("%s goes on with a state that was not that of the others at index %d", name, index)
 
     def save_vote(self, term: int, vote: str) -> None:
         """Make term and vote durable. Called on the disk's thread, one call after another."""

@@ -115,6 +115,7 @@ class Driver:
             hasattr(self, "desk") and hasattr(self, "snapshots"), "a driver has a desk and snapshots before it starts"
         )
         self._is_running = True
+        self.snapshots.space.look()
         self.wake()
 
     async def close(self) -> None:

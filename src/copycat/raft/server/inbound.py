@@ -166,6 +166,10 @@ class Inbound:
             desk.from_follower(member, frame)
         elif tag == Tag.RELAY:
             desk.from_leader(frame)
+        elif tag == Tag.STATE_REPORT:
+            desk.checks.reported(member, frame[1:])
+        elif tag == Tag.STATE_VERDICT:
+            desk.checks.found(member, frame[1:])
         else:
             driver.post(Received(member, decode_message(frame)))
 

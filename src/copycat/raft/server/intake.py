@@ -12,6 +12,7 @@ Source: protocol §5.1 to §5.4.
 import hmac
 import random
 from collections.abc import Callable
+from typing import Protocol
 
 from copycat.errors import ProtocolError
 from copycat.raft.core.events import Proposed
@@ -44,6 +45,12 @@ from copycat.raft.server.limits import ServerLimits
 from copycat.raft.server.origins import ClientConnection, Origin
 
 
+class Space(Protocol):
+    """`problem` says why no commands may enter the log, for want of room on the disk; None: they may."""
+
+    problem: str | None
+
+
 class Intake:
     """One leadership's desk. Frames come in, items collect, `take` hands them over as proposals, once a turn."""
 
@@ -52,11 +59,13 @@ class Intake:
         *,
         sessions: Sessions,
         limits: ServerLimits,
+        space: Space,
         chance: random.Random,
         now_ms: Callable[[], int],
     ) -> None:
         self._sessions = sessions
         self._limits = limits
+        self._space = space
         self._random = chance
         self._now_ms = now_ms
         self._appended: dict[int, int] = {}  # the last sequence let in, where it is beyond what is applied
@@ -81,6 +90,10 @@ class Intake:
         if self._origins.get(session_id) != origin:
             return  # not, or no longer, this connection's session; whoever holds it sends everything again
         expected = self._appended.get(session_id, session.sequence) + 1
+        if self._space.problem is not None and first >= expected:
+            # By its own number, also behind a gap: so the client knows of each copy that nothing comes of it.
+            origin.send(_rejected(session_id, first, Reason.NO_SPACE, self._space.problem))
+            return
         if first != expected:
             self._out_of_step(origin, session, first, count, expected)
             return
@@ -157,6 +170,16 @@ class Intake:
             return
         self.bind(session_id, origin)
         self._add(1, pack_item(ItemKind.UNREGISTER, session_id, 0, 0, 1, b""))
+
+    def why_not(self, session_id: int, sequence: int) -> str | None:
+        """Why a query would wait in vain for this command of its session's, which was not let in; None: it would not.
+
+        Only what has no room is refused for long. Its client asks again, after the command or without it.
+        """
+        session = self._sessions.get(session_id)
+        if self._space.problem is None or session is None:
+            return None
+        return self._space.problem if sequence > self._appended.get(session_id, session.sequence) else None
 
     # -- who is where ------------------------------------------------------------------------------------------------
 

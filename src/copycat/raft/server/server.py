@@ -22,7 +22,6 @@ from copycat.raft.core.config import RaftConfig
 from copycat.raft.core.events import Reachable, Unreachable
 from copycat.raft.machine.executor import Executor
 from copycat.raft.machine.host import Clockwork
-from copycat.raft.machine.single import SingleMachine
 from copycat.raft.machine.snapshot import restore
 from copycat.raft.protocol.chunks import decode_chunks
 from copycat.raft.protocol.configuration import decode_configuration
@@ -30,8 +29,10 @@ from copycat.raft.protocol.handshake import decode_hello, encode_hello
 from copycat.raft.protocol.members import Member, parse_members
 from copycat.raft.protocol.state_machine import StateMachine
 from copycat.raft.protocol.wire import HEADER_STATUS, Tag, encode_msgpack
+from copycat.raft.server.arguments import listen_address, machines_given, milliseconds_between_checks
 from copycat.raft.server.backups import Backups
 from copycat.raft.server.belonging import Belonging, certainly_removed
+from copycat.raft.server.checks import Checks
 from copycat.raft.server.desk import Desk
 from copycat.raft.server.directory import Directory
 from copycat.raft.server.disk_worker import DiskThread, MakeDiskWorker
@@ -51,6 +52,7 @@ from copycat.util.tasks import TaskOwner
 
 _log = logging.getLogger(__name__)
 
+CHECK_SECONDS = 600
 OPEN_NOTICE_S = 3.0
 CLOSE_SECONDS = 5.0
 
@@ -68,6 +70,8 @@ class RaftServer(Buildable):
     config: times of consensus. limits: what is taken from clients.
     join: with a new directory, ask the cluster that `members`, or some of them, belong to, to let this one in, instead
         of forming one with them. vote: and for a vote, as soon as it is level.
+    check_interval: while it leads, members compare their states so often, in seconds; one whose state differs halts.
+        0: never, and this member takes part in none; it then also starts with a state that was found to differ.
     random: the only source of randomness; None for the operating system's.
     worker: makes who does the disk's jobs: a thread, unless in a simulation.
     on_fatal: called with the error when the member cannot go on. None: a disk that fails ends the process, because
@@ -92,6 +96,7 @@ class RaftServer(Buildable):
         serializer: Serializer | None = None,
         join: bool = False,
         vote: bool = True,
+        check_interval: float = CHECK_SECONDS,
         random: random.Random | None = None,
         clock: Clock | None = None,
         worker: MakeDiskWorker = DiskThread,
@@ -103,10 +108,11 @@ class RaftServer(Buildable):
         self.config = config if config is not None else RaftConfig()
         self.limits = limits if limits is not None else ServerLimits()
         self.serializer = serializer if serializer is not None else Serializer()
-        self._make_machines = _one_of(machine, machines)
+        self._make_machines = machines_given(machine, machines)
         self._joins, self._wants_vote = join, vote
+        self._check_ms = milliseconds_between_checks(check_interval)
         self._doors = doors
-        self._listen = _listen_address(self.member, listen)
+        self._listen = listen_address(self.member, listen)
         self._given_transport = transport
         self._random = random if random is not None else _system_random()
         self._clock = clock if clock is not None else SystemClock()
@@ -159,6 +165,7 @@ class RaftServer(Buildable):
     async def _start(self) -> None:
         self._directory = Directory(self.storage, self.member, self.members, self._random)
         self.identity = self._directory.open()
+        self._directory.require_undiverged(checks=self._check_ms > 0)
         self.identity.types = tuple(self._make_machines(Clockwork(), self.serializer).types)
         self._transport = self._given_transport if self._given_transport is not None else TcpTransport()
         self._peers = Peers(
@@ -240,6 +247,7 @@ class RaftServer(Buildable):
         driver.snapshots = ServerSnapshots(
             snapshots=snapshots,
             storage=self.storage,
+            member=name,
             worker=worker,
             peers=peers,
             make_executor=self._make_executor,
@@ -247,6 +255,14 @@ class RaftServer(Buildable):
             now_ms=now_ms,
             post=driver.post,
             fail=driver.fail,
+        )
+        desk.checks = Checks(
+            driver=driver,
+            peers=peers,
+            snapshots=snapshots if self.storage.level is StorageLevel.DISK else None,
+            worker=worker,
+            interval_ms=self._check_ms,
+            mark=directory.mark_diverged,
         )
         desk.backups = Backups(snapshots, worker, driver.snapshots.taker.ask, driver.wake)
         self.driver, self.desk = driver, desk
@@ -463,14 +479,6 @@ class RaftServer(Buildable):
         return f"<RaftServer {self.member} {self._state}>"
 
 
-def _one_of(machine: Callable[[], StateMachine] | None, machines: MakeMachines | None) -> MakeMachines:
-    if machines is not None and machine is None:
-        return machines
-    if machine is None or machines is not None:
-        raise ConfigurationError("a server needs a state machine: give either machine= or machines=")
-    return lambda clockwork, codec: SingleMachine(machine(), clockwork, codec)
-
-
 def _not_listed(member: str, members: Sequence[Member]) -> ConfigurationError:
     names = ", ".join(map(str, members))
     return ConfigurationError(
@@ -480,14 +488,3 @@ def _not_listed(member: str, members: Sequence[Member]) -> ConfigurationError:
 
 def _system_random() -> random.Random:
     return random.SystemRandom()
-
-
-def _listen_address(member: Member, listen: str | Address | None) -> Address:
-    """Never a name that may not resolve yet (protocol §2.7)."""
-    if isinstance(listen, Address):
-        return listen
-    if listen is not None:
-        return Address.parse(listen)
-    advertised = Address(member.host, member.port)
-    literal = advertised.is_loopback or all(letter in "0123456789.:" for letter in member.host) or ":" in member.host
-    return advertised if literal else Address("0.0.0.0", member.port)

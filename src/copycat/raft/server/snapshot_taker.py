@@ -100,7 +100,7 @@ class SnapshotTaker:
         self.log_bytes = 0
         try:
             self._chunks = encode_chunks(capture(executor), self.chunk_bytes)
-            self._writer = self._snapshots.begin(_header(executor, raft, self._snapshots.cluster_id))
+            self._writer = self._snapshots.begin(header_of(executor, raft, self._snapshots.cluster_id))
         except (SnapshotError, LogError, OSError) as error:
             self._failed(error, now_ms)
             return
@@ -183,7 +183,8 @@ class SnapshotTaker:
                 future.set_result(index)
 
 
-def _header(executor: Executor, raft: Raft, cluster_id: bytes) -> SnapshotHeader:
+def header_of(executor: Executor, raft: Raft, cluster_id: bytes) -> SnapshotHeader:
+    """Of a snapshot of the state as it is."""
     index = executor.applied_index
     membership = raft.memberships.at(index)
     term, chain = raft.log.term_at(index), raft.log.chain_at(index)

@@ -1,4 +1,4 @@
-"""The snapshots of one server: taken, sent, received, all with one thread beside the loop."""
+"""The snapshots of one server: taken, sent, received, and room kept for the next, with one thread beside the loop."""
 
 from collections.abc import Callable
 
@@ -11,6 +11,7 @@ from copycat.raft.server.disk_worker import DiskWorker
 from copycat.raft.server.peers import Peers
 from copycat.raft.server.snapshot_exchange import SnapshotReceiver, SnapshotSender
 from copycat.raft.server.snapshot_taker import SnapshotTaker
+from copycat.raft.server.space import SpaceWatch
 
 
 class ServerSnapshots:
@@ -21,6 +22,7 @@ class ServerSnapshots:
         *,
         snapshots: Snapshots,
         storage: Storage,
+        member: str,
         worker: DiskWorker,
         peers: Peers,
         make_executor: Callable[[], Executor],
@@ -42,10 +44,12 @@ class ServerSnapshots:
         )
         self.sender = SnapshotSender(snapshots, worker, peers, post, fail)
         self.receiver = SnapshotReceiver(snapshots, worker, make_executor, read_membership, post, fail)
+        self.space = SpaceWatch(storage, member, worker, lambda: snapshots.newest_size)
         self._worker = worker
 
     def close(self) -> None:
         """Finish what is on its way to the disk; what is half done is removed by the next start."""
         self.taker.close()
+        self.space.close()
         self.sender.stop()
         self._worker.close()

@@ -24,6 +24,10 @@ class Status:
         flushed here.
     first_index, snapshot_index: where the log begins here, and the last index that this member's newest snapshot
         covers, 0 without one. snapshot_problem: why the last one was not taken; None once one has been again.
+    free_bytes: the room on this member's disk; None where nobody looks. space_problem: why it takes no commands as a
+        leader, for want of room; None while there is enough.
+    checked_index: up to where this member's state is known to be that of the majority; 0 while nothing is.
+        check_problem: states differ, and it is not known yet whose is right; None otherwise.
     sessions, clients: open sessions of the cluster; clients connected to this server.
     flushes: how long the flushes of the log took since the start. protocol_errors: connections closed since then
         because they sent what is not Copycat's.
@@ -46,6 +50,10 @@ class Status:
     first_index: int
     snapshot_index: int
     snapshot_problem: str | None
+    free_bytes: int | None
+    space_problem: str | None
+    checked_index: int
+    check_problem: str | None
     sessions: int
     clients: int
     flushes: Latencies
@@ -91,6 +99,10 @@ def describe(
         first_index=raft.log.base_index + 1 if raft is not None else 1,
         snapshot_index=raft.snapshot.index if raft is not None and raft.snapshot is not None else 0,
         snapshot_problem=driver.snapshots.taker.problem if driver is not None else None,
+        free_bytes=driver.snapshots.space.free_bytes if driver is not None else None,
+        space_problem=driver.snapshots.space.problem if driver is not None else None,
+        checked_index=desk.checks.checked_index if desk is not None else 0,
+        check_problem=desk.checks.problem if desk is not None else None,
         sessions=len(driver.executor.sessions) if driver is not None else 0,
         clients=desk.client_count if desk is not None else 0,
         flushes=(driver.flusher.durations if driver is not None else Histogram()).snapshot(),
