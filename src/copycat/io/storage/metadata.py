@@ -32,7 +32,8 @@ class Metadata(msgspec.Struct, frozen=True):
     `vote` is "" for none in `term`; `cluster_id` is b"" until the cluster is formed, and then `incarnations` names
     every member's; `members` are text forms, `passive` those without a vote; `sequence` counts saves and is set by the
     store. `begins_with` is the digest of the state that a restored member began with, b"" for one that began with
-    nothing.
+    nothing. `lives`: the number and the mark of the latest start of each member that is known here, this one's own
+    among them. `outdated`: this is an older copy, which has no vote until it is refilled.
     """
 
     term: int
@@ -45,6 +46,8 @@ class Metadata(msgspec.Struct, frozen=True):
     sequence: int = 0
     begins_with: bytes = b""
     passive: list[str] = []
+    lives: dict[str, tuple[int, bytes]] = {}
+    outdated: bool = False
 
 
 class MetadataKeeper(Protocol):

@@ -7,6 +7,7 @@ import msgspec
 
 from copycat.errors import HandshakeError, ProtocolError
 from copycat.io.msgpack import UNREADABLE
+from copycat.raft.protocol.lives import Life, Vouched
 
 PROTOCOL_VERSIONS = (1, 1)  # lowest and highest this code speaks
 
@@ -20,6 +21,8 @@ class Hello(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     versions: lowest and highest protocol version spoken.
     types: the (name, version) of every state machine type this member can run.
     begins_with: the digest of the state a restored member begins with; compared while forming.
+    lives: the latest start of each member that the sender knows of, its own among them.
+    vouched: what each member has vouched for to the sender.
     credentials: opaque; for a later authenticator.
     """
 
@@ -33,6 +36,8 @@ class Hello(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     members: tuple[str, ...] = ()
     types: tuple[tuple[str, int], ...] = ()
     begins_with: bytes = b""
+    lives: dict[str, Life] = {}
+    vouched: dict[str, Vouched] = {}
     credentials: bytes = b""
 
 

@@ -4,6 +4,7 @@ Source: protocol §2, §8.1; Raft dissertation §3.10, §4.
 """
 
 import asyncio
+import logging
 from collections.abc import Callable, Sequence
 
 from copycat.errors import ConfigurationError, ForeignDirectoryError
@@ -13,12 +14,16 @@ from copycat.raft.core.membership import Membership
 from copycat.raft.core.raft import Raft
 from copycat.raft.inquiry.changes import change_members
 from copycat.raft.protocol.configuration import Change, ChangeOutcome, ChangeRequest, decode_configuration
+from copycat.raft.protocol.handshake import Hello, encode_hello
 from copycat.raft.protocol.members import Member
+from copycat.raft.protocol.wire import Tag
 from copycat.raft.server.directory import Directory
 from copycat.raft.server.driver import Driver
 from copycat.raft.server.identity import Identity
 from copycat.raft.server.peers import Peers
 from copycat.util.address import Address
+
+_log = logging.getLogger(__name__)
 
 PARTING_SECONDS = 1.0  # how long a link to a member that has left is kept, on which it hears that it has
 
@@ -117,6 +122,33 @@ class Belonging:
         """Those that have left had the time to hear of it as members do."""
         self._peers.forget_others()
         self._hang_up_on_removed()
+
+    # -- data that went back -----------------------------------------------------------------------------------------
+
+    def save_lives(self) -> None:
+        """Know the members' latest starts at the next start, too."""
+        if self.driver is not None:
+            self.driver.save(self._directory.save_lives(self._identity))
+
+    def outdated(self, hello: Hello, why: str) -> None:
+        """Have no vote until a leader has refilled this member, and let the others know which start this is."""
+        driver, identity = self.driver, self._identity
+        if driver is None:
+            return
+        word = hello.vouched.get(self._own_id)
+        driver.outdated(word.term if word is not None else 0)
+        identity.count_past(hello)
+        driver.save(self._directory.save_lives(identity, outdated=True))
+        self._peers.send_all(bytes([Tag.IDENTITY]) + encode_hello(identity.hello()))
+        _log.warning(
+            "%s: the data in %s is an older copy, or lacks what was there: %s. It has no vote until a leader has given "
+            "it all it lacks. Nothing needs to be done, unless no leader is elected, for which a majority of members "
+            "without such data is needed; then see `copycat repair`. Do not put back copies: let new members join",
+            self._own_id,
+            self._directory.path,
+            why,
+            extra={"member": self._own_id, "told_by": hello.member_id},
+        )
 
     # -- letting another lead ----------------------------------------------------------------------------------------
 

@@ -8,13 +8,14 @@ knows its incarnation, and stops if the cluster knows another.
 Source: protocol §2.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 
 from copycat.errors import ForeignDirectoryError, HandshakeError
 from copycat.raft.protocol.configuration import Configuration
 from copycat.raft.protocol.handshake import Hello, agree_version
+from copycat.raft.protocol.lives import Life, Vouched
 from copycat.raft.protocol.members import Member
 
 
@@ -33,6 +34,7 @@ class Identity:
 
     begins_with: the digest of the state this member was restored with, b"" for none: all must begin with the same.
     passive: ids of the members without a vote. removed: ids that have left, for certain.
+    lives: the latest start of each member, this one among them. vouched: what the others have vouched for to this one.
     types: the (name, version) of each state machine type this member can run; `announced` holds the other members'.
     """
 
@@ -48,6 +50,8 @@ class Identity:
     begins_with: bytes = b""
     types: tuple[tuple[str, int], ...] = ()
     announced: dict[str, tuple[tuple[str, int], ...]] = field(default_factory=dict)
+    lives: dict[str, Life] = field(default_factory=dict)
+    vouched: Callable[[], dict[str, Vouched]] = dict
 
     @property
     def is_formed(self) -> bool:
@@ -72,6 +76,7 @@ class Identity:
         self.members = [addresses.get(member.id, member) for member in configuration.all_members]
         self.passive = frozenset(member.id for member in configuration.passive_members)
         self.incarnations = dict(configuration.incarnations) or self.incarnations
+        self.lives = {name: life for name, life in self.lives.items() if name in (*self.incarnations, self.member.id)}
 
     def has_removed(self, hello: Hello) -> bool:
         """Whether it is that of a former member, which has not heard that it is none any more: our hello tells it."""
@@ -89,6 +94,8 @@ class Identity:
             members=self.ids,
             begins_with=self.begins_with,
             types=self.types,
+            lives=self.lives,
+            vouched=self.vouched(),
         )
 
     def hear(self, hello: Hello) -> bool:
@@ -128,6 +135,26 @@ class Identity:
             )
         self.heard[hello.member_id] = hello.incarnation
         return self.form_if_all_heard()
+
+    def note_lives(self, hello: Hello) -> bool:
+        """Take over later starts of members that another knows of. Returns whether there are any."""
+        later = {
+            name: life
+            for name, life in hello.lives.items()
+            if name in self.incarnations and name != self.member.id and life.number > self._number_of(name)
+        }
+        self.lives.update(later)
+        return bool(later)
+
+    def count_past(self, hello: Hello) -> None:
+        """This member's data is older than its latest start; let its own count as later."""
+        name = self.member.id
+        latest = max(self._number_of(name), hello.lives[name].number if name in hello.lives else 0)
+        self.lives[name] = Life(latest + 1, self.lives[name].mark)
+
+    def _number_of(self, name: str) -> int:
+        life = self.lives.get(name)
+        return life.number if life is not None else 0
 
     def common_types(self) -> list[tuple[str, int]] | None:
         """The types every member can run, sorted; None while some member has not announced its own."""

@@ -20,6 +20,7 @@ from copycat.io.transport.tcp import TcpTransport
 from copycat.io.transport.transport import Connection, Server, Transport
 from copycat.raft.core.config import RaftConfig
 from copycat.raft.core.events import Reachable, Unreachable
+from copycat.raft.core.vouched import told
 from copycat.raft.machine.executor import Executor
 from copycat.raft.machine.host import Clockwork
 from copycat.raft.machine.single import SingleMachine
@@ -117,7 +118,7 @@ class RaftServer(Buildable):
         self._listeners: list[Server] = []
         self._directory: Directory | None = None
         self._peers: Peers | None = None
-        self._belonging: Belonging
+        self.belonging: Belonging
         self._changed = asyncio.Event()
         self.failure: BaseException | None = None
         self.driver: Driver | None = None
@@ -172,8 +173,8 @@ class RaftServer(Buildable):
             dial_timeout=max(1.0, 2 * self.config.election_timeout_ms / 1000),
         )
         max_body = self.storage.max_entry_size + self.limits.max_batch_bytes
-        self._inbound = Inbound(self, self._random, max_body, self._peers.called)
-        self._belonging = Belonging(
+        self._inbound = Inbound(self, self._random, max_body, self._clock.boottime_ms, self._peers.called)
+        self.belonging = Belonging(
             identity=self.identity,
             directory=self._directory,
             peers=self._peers,
@@ -190,7 +191,7 @@ class RaftServer(Buildable):
         for transport, address in [(self._transport, self._listen), *self._doors]:
             self._listeners.append(await transport.listen(address, self._inbound.accept, self._inbound.on_frames))
         if self.identity.joins:
-            self._tasks.start(self._belonging.join(vote=self._wants_vote), name="join")
+            self._tasks.start(self.belonging.join(vote=self._wants_vote), name="join")
             return
         self._peers.start()
         if self.identity.form_if_all_heard():
@@ -220,6 +221,7 @@ class RaftServer(Buildable):
             peers=peers,
             clock=self._clock,
             save_vote=directory.save_vote,
+            save_refilled=directory.save_refilled,
             disk=self._make_worker(f"copycat-{name}-disk", loop),
             background=self._make_worker(f"copycat-{name}-prewrite", loop),
             on_fatal=self._fail,
@@ -232,9 +234,10 @@ class RaftServer(Buildable):
             chance=self._random,
         )
         desk.on_notice = self._changed.set
-        self._belonging.driver = driver
-        desk.on_members = self._belonging.members_changed
-        desk.on_configured = self._belonging.configured
+        self.identity.vouched = lambda: told(raft)
+        self.belonging.driver = driver
+        desk.on_members = self.belonging.members_changed
+        desk.on_configured = self.belonging.configured
         driver.desk = desk
         worker = self._make_worker(f"copycat-{name}-snapshots", loop)
         driver.snapshots = ServerSnapshots(
@@ -262,8 +265,8 @@ class RaftServer(Buildable):
 
         A leader lets another lead first, for which it waits up to `timeout` seconds; 0: it does not.
         """
-        if hasattr(self, "_belonging") and self._state == "open" and self.failure is None and timeout > 0:
-            await self._belonging.hand_over(None, min(timeout, 2 * self.config.election_timeout_ms / 1000))
+        if hasattr(self, "belonging") and self._state == "open" and self.failure is None and timeout > 0:
+            await self.belonging.hand_over(None, min(timeout, 2 * self.config.election_timeout_ms / 1000))
         self._state = "closed"
         self._changed.set()
         await self._tasks.close()
@@ -289,7 +292,7 @@ class RaftServer(Buildable):
             raise NoLeaderError(f"server {self.member.id} does not lead: ask the leader, {self.status().leader}")
         if member is not None and member not in raft.electors:
             raise ConfigurationError(f"{member} cannot lead next: other members with a vote are {raft.electors}")
-        if not await self._belonging.hand_over(member, timeout):
+        if not await self.belonging.hand_over(member, timeout):
             raise NoLeaderError(f"server {self.member.id} still leads: no other is level and can be reached")
 
     async def leave(self, timeout: float = 30.0) -> None:
@@ -299,7 +302,7 @@ class RaftServer(Buildable):
         within `timeout` seconds, IndeterminateError when that is not known; the server is then as it was. ClosedError.
         """
         self._check_lives()
-        await self._belonging.leave(timeout)
+        await self.belonging.leave(timeout)
         await self.close(0)
 
     async def _hang_up(self) -> None:
@@ -392,7 +395,7 @@ class RaftServer(Buildable):
     def _greet(self, link: Connection) -> None:
         hello = decode_hello(link.peer_hello)
         self._inbound.greet(hello)
-        self._inbound.hear_from(hello.member_id, link)
+        self._inbound.hear_from(hello, link)
 
     def _on_up(self, member: str) -> None:
         if self.driver is not None and self.desk is not None:
