@@ -305,7 +305,7 @@ class Raft:
         """An entry with a list was appended: it is in force from now on (dissertation §4.1)."""
         before = self.membership
         self.memberships.append(membership)
-        if (before.active, before.passive) != (membership.active, membership.passive):
+        if before.body != membership.body:
             self._list_members()
             self.effects.append(MembershipChanged(membership))
 

@@ -23,6 +23,7 @@ class Hello(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     begins_with: the digest of the state a restored member begins with; compared while forming.
     lives: the latest start of each member that the sender knows of, its own among them.
     vouched: what each member has vouched for to the sender.
+    places: the address of each member as the sender knows it, and its own as it is now.
     credentials: opaque; for a later authenticator.
     """
 
@@ -38,6 +39,7 @@ class Hello(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     begins_with: bytes = b""
     lives: dict[str, Life] = {}
     vouched: dict[str, Vouched] = {}
+    places: dict[str, str] = {}
     credentials: bytes = b""
 
 

@@ -123,12 +123,24 @@ class Belonging:
         self._peers.forget_others()
         self._hang_up_on_removed()
 
+    def member_moved(self, name: str) -> None:
+        """A member has told that it is at another address than before: clients of this one are to hear of it."""
+        place = self._identity.places.told[name]
+        if place != self._identity.places.recorded.get(name):
+            _log.info("%s is at %s now", name, place.address, extra={"member": name, "address": place.address})
+        if self.driver is not None:
+            self.driver.desk.announce()
+
     # -- data that went back -----------------------------------------------------------------------------------------
 
     def save_lives(self) -> None:
         """Know the members' latest starts at the next start, too."""
         if self.driver is not None:
             self.driver.save(self._directory.save_lives(self._identity))
+
+    def hang_up_on_earlier(self) -> None:
+        """Dial those anew of whom a later start is known by now."""
+        self._peers.hang_up_on_earlier(self._identity.lives)
 
     def outdated(self, hello: Hello, why: str) -> None:
         """Have no vote until a leader has refilled this member, and let the others know which start this is."""

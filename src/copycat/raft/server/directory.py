@@ -110,11 +110,12 @@ class Directory:
 
     def save_members(self, identity: Identity) -> Callable[[], None]:
         """What makes the members as they are now durable; for the disk's thread, where votes are saved."""
+        recorded = sorted(identity.places.recorded.values())
         changes: dict[str, object] = {
             "cluster_id": identity.cluster_id,
             "incarnations": dict(identity.incarnations),
-            "members": [str(member) for member in identity.members if member.id not in identity.passive],
-            "passive": [str(member) for member in identity.members if member.id in identity.passive],
+            "members": [str(member) for member in recorded if member.id not in identity.passive],
+            "passive": [str(member) for member in recorded if member.id in identity.passive],
             "lives": dict(identity.lives),
         }
         return lambda: self._save(**changes)

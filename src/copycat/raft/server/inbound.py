@@ -91,16 +91,19 @@ class Inbound:
         """Take in another member's hello, over whichever connection it came. Raises HandshakeError."""
         host, identity = self._host, self._host.identity
         try:
-            self._callers.check_only_one(hello, identity.lives.get(hello.member_id), self._now_ms())
             formed = identity.hear(hello)
         except ForeignDirectoryError as error:
             host.refused_for_good(error)
             raise HandshakeError(str(error)) from error
         if formed:
             host.formed()
+        self._callers.check_only_one(hello, identity.lives.get(hello.member_id), self._now_ms())
         if identity.note_lives(hello):
             host.belonging.save_lives()
             self._callers.hang_up_on_earlier(identity.lives)
+            host.belonging.hang_up_on_earlier()
+        if identity.note_place(hello):
+            host.belonging.member_moved(hello.member_id)
         if host.driver is not None and (why := why_outdated(identity, host.driver.raft, hello)):
             host.belonging.outdated(hello, why)
 
