@@ -430,7 +430,7 @@ class RaftServer(Buildable):
 
     def refused_for_good(self, error: ForeignDirectoryError) -> None:
         """The cluster knows another member of this id, or none any more."""
-        if self.failure is None and not self._belonging.is_leaving:
+        if self.failure is None and not self.belonging.is_leaving:
             self._fail(error)
 
     # -- status ------------------------------------------------------------------------------------------------------
