@@ -138,10 +138,6 @@ class Belonging:
         if self.driver is not None:
             self.driver.save(self._directory.save_lives(self._identity))
 
-    def hang_up_on_earlier(self) -> None:
-        """Dial those anew of whom a later start is known by now."""
-        self._peers.hang_up_on_earlier(self._identity.lives)
-
     def outdated(self, hello: Hello, why: str) -> None:
         """Have no vote until a leader has refilled this member, and let the others know which start this is."""
         driver, identity = self.driver, self._identity

@@ -101,7 +101,6 @@ class Inbound:
         if identity.note_lives(hello):
             host.belonging.save_lives()
             self._callers.hang_up_on_earlier(identity.lives)
-            host.belonging.hang_up_on_earlier()
         if identity.note_place(hello):
             host.belonging.member_moved(hello.member_id)
         if host.driver is not None and (why := why_outdated(identity, host.driver.raft, hello)):

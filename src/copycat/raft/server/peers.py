@@ -15,7 +15,6 @@ from collections.abc import Callable
 from copycat.errors import CopycatError, HandshakeError
 from copycat.io.transport.transport import Connection, DialError, FrameHandler, Transport
 from copycat.raft.protocol.handshake import decode_hello, encode_hello
-from copycat.raft.protocol.lives import Life
 from copycat.raft.protocol.members import Member
 from copycat.raft.server.identity import Identity
 from copycat.util.address import Address
@@ -71,13 +70,6 @@ class Peers:
         for name in [name for name in self._dialled if name not in names]:
             self._dialled.pop(name).cancel()
             self.failures.pop(name, None)
-
-    def hang_up_on_earlier(self, lives: dict[str, Life]) -> None:
-        """Close links to those that have started again since: they may be half open, or lead where nobody is now."""
-        for name, link in list(self._links.items()):
-            life = decode_hello(link.peer_hello).lives.get(name)
-            if life is not None and name in lives and life.mark != lives[name].mark:
-                link.close()
 
     def _find(self, known: Member) -> Member:
         """Where a member is dialled now; as it was, if it is none any more."""
