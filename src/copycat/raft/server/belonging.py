@@ -181,6 +181,20 @@ class Belonging:
         return driver.is_running and driver.raft.is_leader
 
 
+def require_same_cluster(identity: Identity, given: Sequence[Member]) -> None:
+    """That a member which is to join, but belongs to a cluster already, belongs to that of which it was told.
+
+    Raises: ForeignDirectoryError.
+    """
+    known = [member.id for member in identity.members]
+    others = [member.id for member in given if member.id != identity.member.id]
+    if others and not set(others) & set(known):
+        raise ForeignDirectoryError(
+            f"{identity.member.id}'s directory belongs to cluster {identity.cluster_name} of {', '.join(known)}, and "
+            f"{', '.join(others)} are to be joined: join with an empty directory"
+        )
+
+
 def certainly_removed(raft: Raft) -> tuple[str, ...]:
     """The ids that have left, as far as this member knows for certain."""
     return tuple(decode_configuration(raft.memberships.at(raft.commit_index).body).removed)
