@@ -85,6 +85,12 @@ def test_the_tutorial_s_prompt_shows_what_the_page_says(tmp_path: Path) -> None:
     assert [line for line in printed if line] == [line for line in lines if not line.startswith(PROMPT)]
 
 
+def test_what_was_written_to_one_replica_is_there_when_it_has_grown_to_three_and_is_gone_itself(tmp_path: Path) -> None:
+    (program,) = blocks(ROOT / "docs" / "how-to" / "grow-from-one-to-three.md")
+
+    assert run("-c", program, cwd=tmp_path) == "100 users, 41\n"
+
+
 def test_the_first_steps_find_what_the_last_run_has_written(tmp_path: Path) -> None:
     first, second = (run(str(EXAMPLES / "first_steps.py"), cwd=tmp_path) for _ in range(2))
 

@@ -40,6 +40,7 @@ from copycat.raft.core.events import (
     Event,
     FaultCleared,
     Flushed,
+    Outdated,
     Persisted,
     Proposed,
     Reachable,
@@ -313,9 +314,14 @@ class Stage:
         self.step(self.actors[name], CommitAwaited())
 
     def do_change(self, name: str, *members: str) -> None:
-        active = [member for member in members if not member.startswith("+")]
-        passive = [member.removeprefix("+") for member in members if member.startswith("+")]
-        self.step(self.actors[name], ChangeProposed(list_of(active, passive)))
+        ids = [member.partition("@")[0] for member in members]
+        active = [member for member in ids if not member.startswith("+")]
+        passive = [member.removeprefix("+") for member in ids if member.startswith("+")]
+        places = " ".join(member for member in members if "@" in member)
+        self.step(self.actors[name], ChangeProposed(list_of(active, passive, places)))
+
+    def do_outdated(self, name: str, term: str) -> None:
+        self.step(self.actors[name], Outdated(int(term)))
 
     def do_join(self, *members: str) -> None:
         for name in members:

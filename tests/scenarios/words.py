@@ -31,8 +31,9 @@ def log_of(disk: FakeDisk) -> str:
 
 
 def members_of(membership: Membership) -> str:
-    """Who takes part; a plus for those without a vote."""
-    return " ".join([*membership.active, *(f"+{member}" for member in membership.passive)])
+    """Who takes part; a plus for those without a vote; and who is elsewhere than at first, and where."""
+    places = membership.body.decode().split(";")[2:]
+    return " ".join([*membership.active, *(f"+{member}" for member in membership.passive), *places])
 
 
 def positions(blocks: Sequence[BlockHead]) -> str:

@@ -18,13 +18,13 @@ from copycat.raft.protocol.entries import BlockKind
 from copycat.raft.protocol.messages import Install, SnapshotId
 
 
-def list_of(active: Iterable[str], passive: Iterable[str] = ()) -> bytes:
-    """A list of members as tests write it into a log: a,b,c;d"""
-    return (",".join(active) + ";" + ",".join(passive)).rstrip(";").encode()
+def list_of(active: Iterable[str], passive: Iterable[str] = (), places: str = "") -> bytes:
+    """A list of members as tests write it into a log: a,b,c;d;places, of which the core knows nothing"""
+    return ";".join([",".join(active), ",".join(passive), places]).rstrip(";").encode()
 
 
 def read_list(index: int, body: bytes) -> Membership:
-    active, _, passive = body.decode().partition(";")
+    active, passive, *_ = [*body.decode().split(";"), ""]
     return Membership(
         index, tuple(active.split(",")) if active else (), tuple(passive.split(",")) if passive else (), body
     )

@@ -3,7 +3,7 @@
 import pytest
 
 from copycat.raft.core.effects import ClearFault
-from copycat.raft.core.events import FaultCleared, Flushed, Persisted, Unreachable
+from copycat.raft.core.events import FaultCleared, Flushed, Outdated, Persisted, Unreachable
 from copycat.raft.core.passive import NEVER, Passive
 from copycat.raft.protocol.messages import PollRequest, PollResponse, VoteRequest, VoteResponse
 from tests.raft.core.member import START, Member, answers, append_to, blocks_of, messages, roles
@@ -110,3 +110,33 @@ def test_it_promises_like_a_follower(hurt: Member) -> None:
     hurt.hear("b", append_to(HISTORY[:1], term=2, lease_ms=300))
     assert hurt.raft.promised_until == START + 300
     assert hurt.raft.deadline_ms == NEVER
+
+
+# -- an older copy -----------------------------------------------------------------------------------------------------
+
+
+def test_one_that_turns_out_to_be_older_than_its_word_votes_no_more_in_the_term_it_has_forgotten() -> None:
+    member = Member(HISTORY[:2], term=2)
+    member.step(after=300)
+    effects = member.step(Outdated(4))
+    assert (member.raft.term, member.raft.vote) == (4, "a")
+    assert roles(effects)[-1] == ("passive", 4, None)
+    assert messages(member.step(Persisted(4, "a"))) == []
+    effects = member.hear("c", VoteRequest(term=4, last_index=99, last_term=3))
+    assert messages(effects) == [("c", VoteResponse(term=4, granted=False))]
+
+
+def test_a_vote_that_waits_for_the_disk_is_not_given_by_one_that_is_older_than_its_word() -> None:
+    member = Member(HISTORY[:2], term=2)
+    member.step(after=300)
+    member.hear("c", VoteRequest(term=3, last_index=9, last_term=2))
+    assert member.raft.vote == "c"
+    assert messages(member.step(Outdated(0), Persisted(3, "c"))) == []
+
+
+def test_one_being_refilled_that_hears_of_more_begins_anew(hurt: Member) -> None:
+    hurt.hear("b", append_to(HISTORY[:1], HISTORY[1:], term=2, settled=True))
+    assert ClearFault() in hurt.flush()
+    hurt.step(Outdated(2))
+    hurt.step(FaultCleared())  # of what was wanted before
+    assert hurt.raft.role.name == "passive"

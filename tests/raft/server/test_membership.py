@@ -172,6 +172,16 @@ async def test_a_used_id_never_returns() -> None:
         await cluster.stop("d")
 
 
+async def test_a_directory_of_another_cluster_does_not_join() -> None:
+    async with Growing() as cluster:
+        await cluster.new_server("d", members=[cluster.members["d"]]).open()
+        await cluster.stop("d")
+        with pytest.raises(ForeignDirectoryError, match=r"d's directory belongs to cluster \w+ of d, and a, b, c are"):
+            await cluster.join("d")
+        await cluster.stop("d")
+        assert len(cluster.status("a").members) == 3
+
+
 # -- leaving -----------------------------------------------------------------------------------------------------------
 
 
@@ -243,6 +253,21 @@ async def test_a_change_without_a_majority_is_not_said_to_have_failed() -> None:
         with pytest.raises(IndeterminateError, match="not known whether it was done"):
             await cluster.ask(Change.REMOVE, cluster.others(leader)[0], timeout=MOMENT)
         cluster.network.heal()
+        await cluster.elected()
+
+
+async def test_a_second_change_is_refused_while_one_is_pending() -> None:
+    async with Growing() as cluster:
+        leader = await cluster.elected()
+        one, other = cluster.others(leader)
+        for name in (one, other):
+            cluster.hold_syncs(name)
+        with pytest.raises(IndeterminateError, match="not known whether it was done"):
+            await cluster.ask(Change.DEMOTE, one, timeout=MOMENT)
+        with pytest.raises(NoLeaderError, match=r"the change at index \d+ is not committed yet"):
+            await cluster.ask(Change.DEMOTE, other, timeout=MOMENT)
+        for name in (one, other):
+            cluster.disks[name].release_syncs()
         await cluster.elected()
 
 

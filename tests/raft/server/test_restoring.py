@@ -25,6 +25,8 @@ from copycat.raft.protocol.state_machine import Executor, StateMachine
 from copycat.raft.server.executors import MakeMachines
 from copycat.raft.server.restoring import INDEX_DISTANCE, Restored, read_backup, write_directory
 from copycat.testing.disk import FaultyDisk, PowerFailure
+from copycat.util.address import Address
+from tests.io.transport.support import wait_until
 from tests.raft.server.cluster import Cluster, Notebook, add, get, put, set_timer
 
 MEMBERS = [Member(name, "127.0.0.1", port) for name, port in zip("abc", (5001, 5002, 5003), strict=True)]
@@ -146,6 +148,57 @@ async def test_a_cluster_of_one_is_restored_from_one_of_three(tmp_path: Path) ->
     await backed_up(tmp_path / "backup")
     async with restored_cluster(read(tmp_path / "backup"), 1, names="a") as cluster:
         assert await add(await cluster.client(), 1) == 4
+
+
+async def joined(cluster: Cluster, name: str, restored: Restored) -> None:
+    """It has the state, and began with the snapshot that the cluster was restored with: there is no other."""
+    await wait_until(lambda: name in cluster.status("a").members)
+    await cluster.level()
+    assert cluster.machines[name].values == cluster.machines["a"].values
+    assert cluster.status(name).snapshot_index == restored.base.index
+    assert cluster.status(name).cluster_id == cluster.status("a").cluster_id
+
+
+@pytest.mark.parametrize("size", [1, 3])
+async def test_a_member_joins_right_after_a_restore_and_begins_with_the_restored_snapshot(
+    size: int, tmp_path: Path
+) -> None:
+    await backed_up(tmp_path / "backup")
+    restored = read(tmp_path / "backup")
+    async with restored_cluster(restored, size, names="abc"[:size]) as cluster:
+        newcomer = cluster.members["d"] = Member("d", "127.0.0.1", 5004)
+        cluster.network.names[Address(newcomer.host, newcomer.port)] = "d"
+        cluster.fatal["d"] = []
+        await cluster.start("d", join=True)
+        await wait_until(lambda: cluster.status("d").role in ("follower", "leader"))
+        await joined(cluster, "d", restored)
+        assert await add(await cluster.client(), 1) == 4
+
+        for power in (False, True):
+            await (cluster.crash("d", chooser=random.Random(5)) if power else cluster.stop("d"))
+            await cluster.start("d")
+            await joined(cluster, "d", restored)
+        await cluster.stop()
+        await cluster.start()
+        assert await add(await cluster.client(), 1) == 5
+
+
+async def test_a_member_that_loses_power_as_soon_as_it_has_the_restored_snapshot_joins_after_all(
+    tmp_path: Path,
+) -> None:
+    await backed_up(tmp_path / "backup")
+    restored = read(tmp_path / "backup")
+    async with restored_cluster(restored) as cluster:
+        newcomer = cluster.members["d"] = Member("d", "127.0.0.1", 5004)
+        cluster.network.names[Address(newcomer.host, newcomer.port)] = "d"
+        cluster.fatal["d"] = []
+        server = cluster.new_server("d", join=True, vote=False)
+        opening = asyncio.ensure_future(server.open())
+        await wait_until(lambda: server.driver is not None and server.driver.raft.snapshot is not None)
+        await cluster.crash("d", chooser=random.Random(6), kept=0.0)
+        await asyncio.wait([opening])
+        await cluster.start("d")
+        await joined(cluster, "d", restored)
 
 
 # -- what it refuses ---------------------------------------------------------------------------------------------------

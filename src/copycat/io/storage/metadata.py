@@ -32,7 +32,9 @@ class Metadata(msgspec.Struct, frozen=True):
     `vote` is "" for none in `term`; `cluster_id` is b"" until the cluster is formed, and then `incarnations` names
     every member's; `members` are text forms, `passive` those without a vote; `sequence` counts saves and is set by the
     store. `begins_with` is the digest of the state that a restored member began with, b"" for one that began with
-    nothing. `diverged_at` is the index at which its state was found not to be that of the others, 0 for none.
+    nothing. `diverged_at` is the index at which its state was found not to be that of the others, 0 for none. `lives`:
+    the number and the mark of the latest start of each member that is known here, this one's own
+    among them. `outdated`: this is an older copy, which has no vote until it is refilled.
     """
 
     term: int
@@ -46,6 +48,8 @@ class Metadata(msgspec.Struct, frozen=True):
     begins_with: bytes = b""
     passive: list[str] = []
     diverged_at: int = 0
+    lives: dict[str, tuple[int, bytes]] = {}
+    outdated: bool = False
 
 
 class MetadataKeeper(Protocol):

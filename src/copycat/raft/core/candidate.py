@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from copycat.raft.core import follower, install, leader
 from copycat.raft.core.quorum import majority
+from copycat.raft.protocol.lives import Vouched
 from copycat.raft.protocol.messages import Append, Install, PollRequest, PollResponse, VoteRequest, VoteResponse
 
 if TYPE_CHECKING:
@@ -87,6 +88,7 @@ def on_vote_response(raft: Raft, role: Candidate, member: str, response: VoteRes
         return
     if response.granted:
         role.granted.add(member)
+        raft.vouched[member] = Vouched(raft.term, 0, True)
         win(raft, role)
     else:
         role.refused.add(member)

@@ -16,6 +16,7 @@ from copycat.raft.core.events import (
     CommitAwaited,
     FaultCleared,
     Flushed,
+    Outdated,
     Persisted,
     Proposed,
     Reachable,
@@ -54,8 +55,12 @@ def on_persisted(raft: Raft, event: Persisted) -> None:
 
 
 def on_fault_cleared(raft: Raft, event: FaultCleared) -> None:
-    if isinstance(raft.role, passive.Passive):
+    if isinstance(raft.role, passive.Passive) and raft.role.clearing:
         passive.on_fault_cleared(raft, raft.role)
+
+
+def on_outdated(raft: Raft, event: Outdated) -> None:
+    passive.on_outdated(raft, event)
 
 
 def on_applied(raft: Raft, event: Applied) -> None:
@@ -138,6 +143,7 @@ ON_EVENT: dict[type, Callable[..., None]] = {
     Flushed: on_flushed,
     Persisted: on_persisted,
     FaultCleared: on_fault_cleared,
+    Outdated: on_outdated,
     Applied: on_applied,
     SnapshotTaken: on_snapshot_taken,
     ChunkStored: on_chunk_stored,

@@ -37,7 +37,7 @@ class Truncate:
 
 @dataclass(slots=True)
 class ClearFault:
-    """The log is refilled: forget its hole, durably, then report `FaultCleared`."""
+    """The log is refilled: forget that it had a hole or was outdated, durably, then report `FaultCleared`."""
 
 
 @dataclass(slots=True)

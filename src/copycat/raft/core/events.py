@@ -55,7 +55,16 @@ class Persisted:
 
 @dataclass(slots=True)
 class FaultCleared:
-    """The log's hole is forgotten, durably."""
+    """The log is whole and level again, and the disk says so, too."""
+
+
+@dataclass(slots=True)
+class Outdated:
+    """This member's data turned out to be older than what it has vouched for, in `term` at least. It has no vote until
+    a leader has refilled it.
+    """
+
+    term: int
 
 
 @dataclass(slots=True)
@@ -142,6 +151,7 @@ Event = (
     | Flushed
     | Persisted
     | FaultCleared
+    | Outdated
     | Applied
     | CommitAwaited
     | SnapshotTaken

@@ -21,6 +21,7 @@ from copycat.raft.core.membership import why_not
 from copycat.raft.core.progress import Progress
 from copycat.raft.core.quorum import agreed
 from copycat.raft.protocol.entries import BlockKind
+from copycat.raft.protocol.lives import Vouched
 from copycat.raft.protocol.messages import Append, AppendResponse, Install, InstallResponse
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class Leader:
 
     name: str = "leader"
     deadline_ms: int
+    term: int
     first_index: int
     members: dict[str, Progress]
     time_base: int  # log time runs on from here ...
@@ -62,6 +64,7 @@ def lead(raft: Raft) -> None:
     silence = max(raft.now - raft.heard_at, 0)
     role = Leader(
         deadline_ms=raft.now,
+        term=raft.term,
         first_index=raft.log.last_index + 1,
         members={},
         time_base=raft.log_time + silence,
@@ -77,9 +80,21 @@ def lead(raft: Raft) -> None:
 def leave(raft: Raft, role: Leader) -> None:
     """Let go of what only a leader can answer. Commands already appended are not refused: their fate is open."""
     raft.heard_at = raft.now
+    raft.vouched.update(vouched(raft, role))
     tokens = [*role.reads, *(token for _, _, tokens in role.waiting for token in tokens)]
     if tokens:
         raft.effects.append(ReadRefused(tokens))
+
+
+def vouched(raft: Raft, role: Leader) -> dict[str, Vouched]:
+    """What each member has vouched for to this leader, in its term."""
+    words = {}
+    for member, progress in role.members.items():
+        word = raft.vouched.get(member)
+        voted = word is not None and word.term == role.term and word.voted
+        if voted or progress.match_index:
+            words[member] = Vouched(role.term, progress.match_index, voted)
+    return words
 
 
 def propose(raft: Raft, role: Leader, event: Proposed) -> None:

@@ -1,9 +1,9 @@
-"""What a member does that may not vote: one whose log has a hole, until a leader has refilled it.
+"""What a member does that may not vote: one whose log has a hole or is an older copy, until a leader has refilled it.
 
 It keeps the log as a follower does, but never campaigns and never votes, for it may have forgotten entries it once
 vouched for. It votes again after holding everything its leader had when that leader committed in its own term.
 
-Source: protocol §1.2; reliability §4 "Recovery table".
+Source: protocol §1.2, §2.8; reliability §4 "Recovery table".
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from copycat.raft.core import follower, install
 from copycat.raft.core.effects import ClearFault
+from copycat.raft.core.events import Outdated
 from copycat.raft.protocol.messages import Append, Install
 
 if TYPE_CHECKING:
@@ -33,6 +34,17 @@ class Passive(follower.Follower):
 
 def enter(raft: Raft) -> Passive:
     return Passive(deadline_ms=NEVER)
+
+
+def on_outdated(raft: Raft, event: Outdated) -> None:
+    """Others hold this member's word for more than it knows. In its term it may have voted: it does so no more."""
+    if event.term > raft.term:
+        raft.adopt_term(event.term)
+    if raft.vote == "":
+        raft.set_vote(raft.member_id)
+    if raft.is_leader:
+        raft.leader = None
+    raft.become(enter(raft))  # anew, if it was passive before: to hold what was wanted then is not enough
 
 
 def on_deadline(raft: Raft, role: Passive) -> None:
@@ -72,7 +84,10 @@ def on_unreachable(raft: Raft, role: Passive, member: str) -> None:
     """Changes nothing: it may not campaign."""
 
 
+def on_persisted(raft: Raft, role: Passive) -> None:
+    """A term, or a vote of before: it is not given any more."""
+
+
 on_flushed = follower.on_flushed
-on_persisted = follower.on_persisted
 
 HANDLERS = {Append: on_append, Install: install.on_install}

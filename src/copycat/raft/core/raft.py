@@ -34,6 +34,7 @@ from copycat.raft.core.events import Event
 from copycat.raft.core.log_view import LogView
 from copycat.raft.core.membership import Membership, Memberships, ReadMembership
 from copycat.raft.protocol.entries import BlockKind
+from copycat.raft.protocol.lives import Vouched
 from copycat.raft.protocol.messages import (
     BlockHead,
     Message,
@@ -64,7 +65,8 @@ class Raft:
     snapshot: the newest one on disk, from which this member's state goes on; None: the state is empty.
     random: returns a float in [0, 1); the only source of randomness (election timeouts).
     now_ms: a clock that counts suspension; the promise not to vote starts here (protocol §3.2).
-    voting: False for a member whose log has a hole: it is refilled before it votes (protocol §1.2).
+    voting: False for a member whose log has a hole, or is known to be an older copy: it is refilled before it votes
+        (protocol §1.2, §2.8).
     """
 
     def __init__(
@@ -105,6 +107,7 @@ class Raft:
         self.dead: set[str] = (
             set()
         )  # members whose link was reset and whose redial was refused; only tested, not walked
+        self.vouched: dict[str, Vouched] = {}  # the others' latest word, given to this member, but while it leads
         self.random = random
         self.effects: list[Effect] = []
         self.role: Role = follower.enter(self) if voting else passive.enter(self)
@@ -302,7 +305,7 @@ class Raft:
         """An entry with a list was appended: it is in force from now on (dissertation §4.1)."""
         before = self.membership
         self.memberships.append(membership)
-        if (before.active, before.passive) != (membership.active, membership.passive):
+        if before.body != membership.body:
             self._list_members()
             self.effects.append(MembershipChanged(membership))
 

@@ -7,12 +7,16 @@ Source: protocol §8.1, §10.4.
 """
 
 import enum
+from collections.abc import Mapping
 
 import msgspec
 
 from copycat.errors import ConfigurationError, ProtocolError
 from copycat.io.msgpack import UNREADABLE
 from copycat.raft.protocol.members import Member
+
+FORMER_MAX = 8
+"""Addresses of a member that has moved which are remembered as left: more than arguments of old are about."""
 
 
 class Change(enum.StrEnum):
@@ -28,7 +32,7 @@ class Change(enum.StrEnum):
 class Configuration(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """`members` vote, `passive` ones do not; both in text form, sorted by id. `removed` holds ids.
 
-    incarnations: of every member, by id.
+    incarnations: of every member, by id. former: the latest addresses that a member has left, by id, newest last.
     """
 
     cluster_id: bytes
@@ -36,6 +40,7 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     passive: list[str] = []
     removed: list[str] = []
     incarnations: dict[str, bytes] = {}
+    former: dict[str, list[str]] = {}
 
     @property
     def active_members(self) -> list[Member]:
@@ -73,6 +78,25 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
             passive=[*self.passive_members, member], incarnations={**self.incarnations, member.id: incarnation}
         )
 
+    def moved(self, places: Mapping[str, Member]) -> "Configuration":
+        """With members where `places` has them; as it is, if they are there. Two are never at one address: then nobody
+        moves.
+        """
+        known = {each.id: each for each in self.all_members}
+        left = {name: known[name] for name, place in places.items() if name in known and known[name] != place}
+        now = {name: places[name] if name in left else each for name, each in known.items()}
+        if not left or len({each.address for each in now.values()}) < len(now):
+            return self
+        former = dict(self.former)
+        for name, before in left.items():
+            others = [each for each in former.get(name, []) if each not in (before.address, now[name].address)]
+            former[name] = [*others, before.address][-FORMER_MAX:]
+        return self._with(
+            active=[now[each.id] for each in self.active_members],
+            passive=[now[each.id] for each in self.passive_members],
+            former=former,
+        )
+
     def promoted(self, name: str) -> "Configuration":
         """With a vote for `name`; as it is, if it has one. Raises ConfigurationError."""
         self._require(name)
@@ -108,13 +132,17 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
         passive: list[Member] | None = None,
         removed: list[str] | None = None,
         incarnations: dict[str, bytes] | None = None,
+        former: dict[str, list[str]] | None = None,
     ) -> "Configuration":
+        incarnations = dict(sorted((self.incarnations if incarnations is None else incarnations).items()))
+        former = self.former if former is None else former
         return Configuration(
             cluster_id=self.cluster_id,
             members=self.members if active is None else [str(member) for member in sorted(active)],
             passive=self.passive if passive is None else [str(member) for member in sorted(passive)],
             removed=self.removed if removed is None else sorted(removed),
-            incarnations=dict(sorted((self.incarnations if incarnations is None else incarnations).items())),
+            incarnations=incarnations,
+            former={name: former[name] for name in sorted(former) if name in incarnations},
         )
 
     def _require(self, name: str) -> None:

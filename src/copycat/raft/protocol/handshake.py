@@ -7,6 +7,7 @@ import msgspec
 
 from copycat.errors import HandshakeError, ProtocolError
 from copycat.io.msgpack import UNREADABLE
+from copycat.raft.protocol.lives import Life, Vouched
 
 PROTOCOL_VERSIONS = (1, 1)  # lowest and highest this code speaks
 
@@ -20,6 +21,9 @@ class Hello(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     versions: lowest and highest protocol version spoken.
     types: the (name, version) of every state machine type this member can run.
     begins_with: the digest of the state a restored member begins with; compared while forming.
+    lives: the latest start of each member that the sender knows of, its own among them.
+    vouched: what each member has vouched for to the sender.
+    places: the address of each member as the sender knows it, and its own as it is now.
     credentials: opaque; for a later authenticator.
     """
 
@@ -33,6 +37,9 @@ class Hello(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     members: tuple[str, ...] = ()
     types: tuple[tuple[str, int], ...] = ()
     begins_with: bytes = b""
+    lives: dict[str, Life] = {}
+    vouched: dict[str, Vouched] = {}
+    places: dict[str, str] = {}
     credentials: bytes = b""
 
 

@@ -4,6 +4,7 @@ Source: protocol §2, §8.1; Raft dissertation §3.10, §4.
 """
 
 import asyncio
+import logging
 from collections.abc import Callable, Sequence
 
 from copycat.errors import ConfigurationError, ForeignDirectoryError
@@ -13,12 +14,16 @@ from copycat.raft.core.membership import Membership
 from copycat.raft.core.raft import Raft
 from copycat.raft.inquiry.changes import change_members
 from copycat.raft.protocol.configuration import Change, ChangeOutcome, ChangeRequest, decode_configuration
+from copycat.raft.protocol.handshake import Hello, encode_hello
 from copycat.raft.protocol.members import Member
+from copycat.raft.protocol.wire import Tag
 from copycat.raft.server.directory import Directory
 from copycat.raft.server.driver import Driver
 from copycat.raft.server.identity import Identity
 from copycat.raft.server.peers import Peers
 from copycat.util.address import Address
+
+_log = logging.getLogger(__name__)
 
 PARTING_SECONDS = 1.0  # how long a link to a member that has left is kept, on which it hears that it has
 
@@ -118,6 +123,41 @@ class Belonging:
         self._peers.forget_others()
         self._hang_up_on_removed()
 
+    def member_moved(self, name: str) -> None:
+        """A member has told that it is at another address than before: clients of this one are to hear of it."""
+        place = self._identity.places.told[name]
+        if place != self._identity.places.recorded.get(name):
+            _log.info("%s is at %s now", name, place.address, extra={"member": name, "address": place.address})
+        if self.driver is not None:
+            self.driver.desk.announce()
+
+    # -- data that went back -----------------------------------------------------------------------------------------
+
+    def save_lives(self) -> None:
+        """Know the members' latest starts at the next start, too."""
+        if self.driver is not None:
+            self.driver.save(self._directory.save_lives(self._identity))
+
+    def outdated(self, hello: Hello, why: str) -> None:
+        """Have no vote until a leader has refilled this member, and let the others know which start this is."""
+        driver, identity = self.driver, self._identity
+        if driver is None:
+            return
+        word = hello.vouched.get(self._own_id)
+        driver.outdated(word.term if word is not None else 0)
+        identity.count_past(hello)
+        driver.save(self._directory.save_lives(identity, outdated=True))
+        self._peers.send_all(bytes([Tag.IDENTITY]) + encode_hello(identity.hello()))
+        _log.warning(
+            "%s: the data in %s is an older copy, or lacks what was there: %s. It has no vote until a leader has given "
+            "it all it lacks. Nothing needs to be done, unless no leader is elected, for which a majority of members "
+            "without such data is needed; then see `copycat repair`. Do not put back copies: let new members join",
+            self._own_id,
+            self._directory.path,
+            why,
+            extra={"member": self._own_id, "told_by": hello.member_id},
+        )
+
     # -- letting another lead ----------------------------------------------------------------------------------------
 
     async def hand_over(self, member: str | None, seconds: float) -> bool:
@@ -139,6 +179,20 @@ class Belonging:
 
     def _leads(self, driver: Driver) -> bool:
         return driver.is_running and driver.raft.is_leader
+
+
+def require_same_cluster(identity: Identity, given: Sequence[Member]) -> None:
+    """That a member which is to join, but belongs to a cluster already, belongs to that of which it was told.
+
+    Raises: ForeignDirectoryError.
+    """
+    known = [member.id for member in identity.members]
+    others = [member.id for member in given if member.id != identity.member.id]
+    if others and not set(others) & set(known):
+        raise ForeignDirectoryError(
+            f"{identity.member.id}'s directory belongs to cluster {identity.cluster_name} of {', '.join(known)}, and "
+            f"{', '.join(others)} are to be joined: join with an empty directory"
+        )
 
 
 def certainly_removed(raft: Raft) -> tuple[str, ...]:

@@ -1,17 +1,24 @@
-"""What a leader proposes of its own: the end of silent sessions, the passing of time, the types all can run.
+"""What a leader proposes of its own: the end of silent sessions, the passing of time, the types all can run, and where
+members have moved to.
 
 Sessions do not expire by log time. The leader proposes the end of a session it has not heard from, naming the last
 activity it knew; where the log shows later activity, the proposal is void.
 
 A type is created only where the log says that every member can run it; so no member ever meets one it lacks.
 
-Source: protocol §4.1, §4.2, §7.2.
+Source: protocol §2.4, §4.1, §4.2, §7.2.
 """
 
+from collections.abc import Callable
+
+from copycat.raft.core.events import ChangeProposed, Event
+from copycat.raft.core.raft import Raft
 from copycat.raft.machine.executor import Machines
 from copycat.raft.machine.sessions import Sessions
 from copycat.raft.machine.timers import Timers
+from copycat.raft.protocol.configuration import decode_configuration
 from copycat.raft.protocol.entries import ItemKind, pack_types
+from copycat.raft.server.identity import Identity
 from copycat.raft.server.intake import Intake
 
 
@@ -22,6 +29,15 @@ def propose_expiries(intake: Intake, sessions: Sessions, now_ms: int) -> None:
         if now_ms - contact > session.timeout_ms:
             intake.contact_ms[session.id] = now_ms
             intake.add(ItemKind.EXPIRE, session.id, session.activity_index)
+
+
+def propose_moves(raft: Raft, identity: Identity, post: Callable[[Event], None]) -> None:
+    """Record where members say that they are now, once no other change of members is under way."""
+    if raft.membership.index <= raft.commit_index:
+        configuration = decode_configuration(raft.membership.body)
+        moved = identity.moved(configuration)
+        if moved is not configuration:
+            post(ChangeProposed(moved.encode()))
 
 
 def propose_types(intake: Intake, machines: Machines, common: list[tuple[str, int]] | None) -> None:

@@ -36,7 +36,7 @@ from copycat.raft.protocol.wire import (
 from copycat.raft.server.backups import Backups, WaitingBackup
 from copycat.raft.server.changes import Changes
 from copycat.raft.server.checks import Checks
-from copycat.raft.server.contacts import propose_expiries, propose_tick, propose_types
+from copycat.raft.server.contacts import propose_expiries, propose_moves, propose_tick, propose_types
 from copycat.raft.server.delivery import Delivery
 from copycat.raft.server.identity import Identity
 from copycat.raft.server.intake import Intake, encode_results_frame
@@ -289,6 +289,7 @@ class Desk:
         intake, executor = self.intake, self._driver.executor
         if intake is not None:
             self.checks.propose(intake, now_ms)
+            propose_moves(self._driver.raft, self._identity, self._driver.post)
             propose_expiries(intake, executor.sessions, now_ms)
             if idle:
                 propose_types(intake, executor.machines, self._identity.common_types())

@@ -21,9 +21,11 @@ from copycat.raft.core.log_view import LogView
 from copycat.raft.core.membership import Membership
 from copycat.raft.core.raft import CARRY_MEMBERSHIP, Raft
 from copycat.raft.protocol.configuration import Configuration, decode_configuration
+from copycat.raft.protocol.lives import Life
 from copycat.raft.protocol.members import Member
 from copycat.raft.server.beginning import require_beginning
 from copycat.raft.server.identity import Identity
+from copycat.raft.server.lives import next_life
 from copycat.raft.server.snapshot_taker import id_of
 
 _log = logging.getLogger(__name__)
@@ -40,8 +42,13 @@ class Directory:
         self._keeper: MetadataKeeper | None = None
         self._metadata: Metadata | None = None
 
+    @property
+    def path(self) -> str:
+        """Where it is, for people."""
+        return str(self._storage.directory)
+
     def open(self) -> Identity:
-        """Lock the directory and read who this member is; a new directory draws an incarnation.
+        """Lock the directory and read who this member is; a new directory draws an incarnation. The start is counted.
 
         Raises: DirectoryInUseError, ForeignDirectoryError, CorruptionError, StorageError, ConfigurationError.
         """
@@ -50,16 +57,17 @@ class Directory:
         try:
             metadata = keeper.load()
             if metadata is None:
-                incarnation = self._random.getrandbits(128).to_bytes(16, "big")
-                metadata = keeper.save(Metadata(0, "", self._member.id, incarnation))
+                metadata = Metadata(0, "", self._member.id, self._random.getrandbits(128).to_bytes(16, "big"))
+            elif metadata.member_id != self._member.id:
+                raise ForeignDirectoryError(
+                    f"{self._storage.directory} belongs to member {metadata.member_id!r}, not to {self._member.id!r}: "
+                    "give each member a directory of its own"
+                )
+            known = {name: Life(*life) for name, life in metadata.lives.items()}
+            lives = {**known, self._member.id: next_life(known.get(self._member.id), self._random)}
+            self._metadata = metadata = keeper.save(msgspec.structs.replace(metadata, lives=lives))
         except OSError as error:
             raise explain(self._storage.directory, error) from error
-        if metadata.member_id != self._member.id:
-            raise ForeignDirectoryError(
-                f"{self._storage.directory} belongs to member {metadata.member_id!r}, not to {self._member.id!r}: "
-                "give each member a directory of its own"
-            )
-        self._metadata = metadata
         if metadata.begins_with and not metadata.cluster_id:
             require_beginning(self._storage, metadata, self._members)
         return Identity(
@@ -70,6 +78,7 @@ class Directory:
             incarnations=dict(metadata.incarnations),
             begins_with=metadata.begins_with,
             passive=frozenset(Member.parse(text).id for text in metadata.passive),
+            lives=lives,
         )
 
     def _members_in_force(self, metadata: Metadata) -> list[Member]:
@@ -101,11 +110,13 @@ class Directory:
 
     def save_members(self, identity: Identity) -> Callable[[], None]:
         """What makes the members as they are now durable; for the disk's thread, where votes are saved."""
+        recorded = sorted(identity.places.recorded.values())
         changes: dict[str, object] = {
             "cluster_id": identity.cluster_id,
             "incarnations": dict(identity.incarnations),
-            "members": [str(member) for member in identity.members if member.id not in identity.passive],
-            "passive": [str(member) for member in identity.members if member.id in identity.passive],
+            "members": [str(member) for member in recorded if member.id not in identity.passive],
+            "passive": [str(member) for member in recorded if member.id in identity.passive],
+            "lives": dict(identity.lives),
         }
         return lambda: self._save(**changes)
 
@@ -127,6 +138,18 @@ class Directory:
                 index=index,
             )
         _log.warning("%s goes on with a state that was not that of the others at index %d", name, index)
+
+    def save_lives(self, identity: Identity, *, outdated: bool = False) -> Callable[[], None]:
+        """Likewise, the members' latest starts; and with `outdated` that this one's data is an older copy."""
+        changes: dict[str, object] = {"lives": dict(identity.lives)}
+        if outdated:
+            changes["outdated"] = True
+        return lambda: self._save(**changes)
+
+    def save_refilled(self) -> None:
+        """Make durable that this member's data is as new as any. Called on the disk's thread."""
+        if self._known().outdated:
+            self._save(outdated=False)
 
     def save_vote(self, term: int, vote: str) -> None:
         """Make term and vote durable. Called on the disk's thread, one call after another."""
@@ -215,7 +238,7 @@ class Directory:
             random=chance,
             now_ms=now_ms,
             snapshot=id_of(newest) if newest is not None else None,
-            voting=not log.is_faulty,
+            voting=not log.is_faulty and not metadata.outdated,
         )
 
     def _memberships(

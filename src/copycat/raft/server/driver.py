@@ -39,7 +39,7 @@ from copycat.raft.core.effects import (
     StoreReceived,
     Truncate,
 )
-from copycat.raft.core.events import Applied, Event, Persisted, ReadRequested
+from copycat.raft.core.events import Applied, Event, Outdated, Persisted, ReadRequested
 from copycat.raft.core.leader import Leader
 from copycat.raft.core.raft import Raft
 from copycat.raft.machine.executor import Executor
@@ -82,6 +82,7 @@ class Driver:
         peers: Peers,
         clock: Clock,
         save_vote: SaveVote,
+        save_refilled: Callable[[], object],
         disk: DiskWorker,
         background: DiskWorker,
         on_fatal: Callable[[BaseException], None],
@@ -94,6 +95,7 @@ class Driver:
         self._peers = peers
         self._clock = clock
         self._save_vote = save_vote
+        self._save_refilled = save_refilled
         self._disk = disk
         self._on_fatal = on_fatal
         self.flusher = Flusher(log, disk, background, clock, self.post, self.fail)
@@ -138,6 +140,12 @@ class Driver:
         """Something happened; the next turn handles it, if there will be one."""
         if self._is_running:
             self._inbox.append(event)
+            self.wake()
+
+    def outdated(self, term: int) -> None:
+        """This member has no vote any more: before anything that waits can be answered with one."""
+        if self._is_running:
+            self._inbox.insert(0, Outdated(term))
             self.wake()
 
     def wake(self) -> None:
@@ -306,7 +314,13 @@ class Driver:
             self._recent_bytes -= self._recent.pop().size
 
     def _clear(self, _effect: ClearFault) -> None:
-        self.flusher.clear_fault()
+        def done(error: BaseException | None) -> None:
+            if error is not None:
+                self.fail(error)
+            elif self._is_running:
+                self.flusher.clear_fault()
+
+        self._disk.submit(self._save_refilled, done)
 
     def save(self, job: Callable[[], object]) -> None:
         """Have metadata written, in turn with votes."""

@@ -8,14 +8,16 @@ knows its incarnation, and stops if the cluster knows another.
 Source: protocol §2.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 
 from copycat.errors import ForeignDirectoryError, HandshakeError
 from copycat.raft.protocol.configuration import Configuration
 from copycat.raft.protocol.handshake import Hello, agree_version
+from copycat.raft.protocol.lives import Life, Vouched
 from copycat.raft.protocol.members import Member
+from copycat.raft.server.places import Places
 
 
 def cluster_id_of(incarnations: dict[str, bytes]) -> bytes:
@@ -33,6 +35,8 @@ class Identity:
 
     begins_with: the digest of the state this member was restored with, b"" for none: all must begin with the same.
     passive: ids of the members without a vote. removed: ids that have left, for certain.
+    members: where each is dialled. places: how that is known.
+    lives: the latest start of each member, this one among them. vouched: what the others have vouched for to this one.
     types: the (name, version) of each state machine type this member can run; `announced` holds the other members'.
     """
 
@@ -48,6 +52,9 @@ class Identity:
     begins_with: bytes = b""
     types: tuple[tuple[str, int], ...] = ()
     announced: dict[str, tuple[tuple[str, int], ...]] = field(default_factory=dict)
+    lives: dict[str, Life] = field(default_factory=dict)
+    places: Places = field(default_factory=Places)
+    vouched: Callable[[], dict[str, Vouched]] = dict
 
     @property
     def is_formed(self) -> bool:
@@ -67,11 +74,12 @@ class Identity:
         return [member for member in self.members if member.id not in self.passive]
 
     def configure(self, configuration: Configuration, given: Sequence[Member]) -> None:
-        """Go by the cluster's own list; `given`, of this start's arguments, say where members are dialled."""
-        addresses = {member.id: member for member in given}
-        self.members = [addresses.get(member.id, member) for member in configuration.all_members]
+        """Go by the cluster's own list, and by `given`, this start's arguments, for where members are dialled."""
+        self.places.record(configuration, given)
+        self.members = self.places.to_dial(self.member)
         self.passive = frozenset(member.id for member in configuration.passive_members)
         self.incarnations = dict(configuration.incarnations) or self.incarnations
+        self.lives = {name: life for name, life in self.lives.items() if name in (*self.incarnations, self.member.id)}
 
     def has_removed(self, hello: Hello) -> bool:
         """Whether it is that of a former member, which has not heard that it is none any more: our hello tells it."""
@@ -89,6 +97,12 @@ class Identity:
             members=self.ids,
             begins_with=self.begins_with,
             types=self.types,
+            lives=self.lives,
+            vouched=self.vouched(),
+            places={
+                **{name: each.address for name, each in self.places.recorded.items()},
+                self.member.id: self.member.address,
+            },
         )
 
     def hear(self, hello: Hello) -> bool:
@@ -127,7 +141,43 @@ class Identity:
                 f"{_state_name(self.begins_with)}: restore every member from the same backup, into an empty directory"
             )
         self.heard[hello.member_id] = hello.incarnation
+        self.places.tell(hello.member_id, hello.places.get(hello.member_id))
         return self.form_if_all_heard()
+
+    def note_lives(self, hello: Hello) -> bool:
+        """Take over later starts of members that another knows of. Returns whether there are any."""
+        later = {
+            name: life
+            for name, life in hello.lives.items()
+            if name in self.incarnations and name != self.member.id and life.number > self._number_of(name)
+        }
+        self.lives.update(later)
+        for name in later.keys() - {hello.member_id}:
+            self.places.told.pop(name, None)  # of an earlier start: where it is now it will tell
+        return bool(later)
+
+    def note_place(self, hello: Hello) -> bool:
+        """Dial a member where it says it is now, if it is known for what it says it is. Returns whether that is new."""
+        name = hello.member_id
+        is_known = self.incarnations.get(name) == hello.incarnation and self.lives.get(name) == hello.lives.get(name)
+        if not self.is_formed or not is_known or not self.places.tell(name, hello.places.get(name)):
+            return False
+        self.members = self.places.to_dial(self.member)
+        return True
+
+    def moved(self, configuration: Configuration) -> Configuration:
+        """With the members where they have told that they are."""
+        return configuration.moved({**self.places.told, self.member.id: self.member})
+
+    def count_past(self, hello: Hello) -> None:
+        """This member's data is older than its latest start; let its own count as later."""
+        name = self.member.id
+        latest = max(self._number_of(name), hello.lives[name].number if name in hello.lives else 0)
+        self.lives[name] = Life(latest + 1, self.lives[name].mark)
+
+    def _number_of(self, name: str) -> int:
+        life = self.lives.get(name)
+        return life.number if life is not None else 0
 
     def common_types(self) -> list[tuple[str, int]] | None:
         """The types every member can run, sorted; None while some member has not announced its own."""
@@ -146,6 +196,7 @@ class Identity:
             return False
         self.incarnations = {member_id: known[member_id] for member_id in self.ids}
         self.cluster_id = cluster_id_of(self.incarnations)
+        self.places.form(self.members, self.member)
         return True
 
     def _check_peer(self, hello: Hello) -> None:
@@ -182,6 +233,9 @@ class Identity:
                 f"remove {name}, then join under a new id"
             )
         self.cluster_id, self.incarnations = hello.cluster_id, dict(hello.incarnations)
+        for name, address in hello.places.items():
+            self.places.tell(name, address)
+        self.places.form(self.members, self.member)
 
 
 def _state_name(begins_with: bytes) -> str:

@@ -18,9 +18,11 @@ from copycat.raft.core.events import Received
 from copycat.raft.protocol.handshake import Hello, agree_version, decode_hello, encode_hello
 from copycat.raft.protocol.messages import Append
 from copycat.raft.protocol.wire import HEADER_STATUS, Tag, decode_append, decode_message, unpack
+from copycat.raft.server.belonging import Belonging
 from copycat.raft.server.desk import Desk
 from copycat.raft.server.driver import Driver
 from copycat.raft.server.identity import Identity
+from copycat.raft.server.lives import Callers, why_outdated
 from copycat.raft.server.origins import ClientConnection
 
 _log = logging.getLogger(__name__)
@@ -32,6 +34,7 @@ class Host(Protocol):
     identity: Identity
     driver: Driver | None
     desk: Desk | None
+    belonging: Belonging
 
     def formed(self) -> None:
         """The identity has just become that of a formed cluster."""
@@ -46,14 +49,20 @@ class Inbound:
     """The handlers of every connection of one server: those it accepted, and the greetings of those it dialled."""
 
     def __init__(
-        self, host: Host, chance: random.Random, max_body: int, on_call: Callable[[str, Connection], None]
+        self,
+        host: Host,
+        chance: random.Random,
+        max_body: int,
+        now_ms: Callable[[], int],
+        on_call: Callable[[str, Connection], None],
     ) -> None:
         self._host = host
         self._on_call = on_call  # told of each member that calls
         self._max_body = max_body
         # Drawn at random, so that an answer meant for an earlier life of this server finds nobody.
         self._route = chance.getrandbits(62)
-        self._members: dict[Connection, str] = {}
+        self._callers = Callers()
+        self._now_ms = now_ms
         self._clients: dict[Connection, ClientConnection] = {}
 
     # -- greetings ---------------------------------------------------------------------------------------------------
@@ -68,7 +77,7 @@ class Inbound:
             pass  # it is told by our hello; what it says is not heard
         elif hello.role == "member":
             self.greet(hello)
-            self.hear_from(hello.member_id, connection)
+            self.hear_from(hello, connection)
             self._on_call(hello.member_id, connection)
             self._member_called(hello.member_id)
         elif hello.role == "client":
@@ -80,24 +89,31 @@ class Inbound:
 
     def greet(self, hello: Hello) -> None:
         """Take in another member's hello, over whichever connection it came. Raises HandshakeError."""
+        host, identity = self._host, self._host.identity
         try:
-            formed = self._host.identity.hear(hello)
+            formed = identity.hear(hello)
         except ForeignDirectoryError as error:
-            self._host.refused_for_good(error)
+            host.refused_for_good(error)
             raise HandshakeError(str(error)) from error
         if formed:
-            self._host.formed()
+            host.formed()
+        self._callers.check_only_one(hello, identity.lives.get(hello.member_id), self._now_ms())
+        if identity.note_lives(hello):
+            host.belonging.save_lives()
+            self._callers.hang_up_on_earlier(identity.lives)
+        if identity.note_place(hello):
+            host.belonging.member_moved(hello.member_id)
+        if host.driver is not None and (why := why_outdated(identity, host.driver.raft, hello)):
+            host.belonging.outdated(hello, why)
 
-    def hear_from(self, member: str, connection: Connection) -> None:
-        """What comes on this connection is this member's."""
-        self._members[connection] = member
+    def hear_from(self, hello: Hello, connection: Connection) -> None:
+        """What comes on this connection is from whoever said this hello."""
+        self._callers.add(connection, hello, self._now_ms())
         connection.on_close.append(self._member_left)
 
     def hang_up_on_removed(self) -> None:
         """Break off the calls of those that are members no more: they call again, and are told."""
-        removed = self._host.identity.removed
-        for connection in [each for each, member in self._members.items() if member in removed]:
-            connection.close()
+        self._callers.hang_up_on(self._host.identity.removed)
 
     def _member_called(self, member: str) -> None:
         """Answers of this member's may have been lost with an earlier connection of its."""
@@ -114,7 +130,7 @@ class Inbound:
             self._host.desk.connected(client)
 
     def _member_left(self, connection: Connection, _error: Exception | None) -> None:
-        self._members.pop(connection, None)
+        self._callers.remove(connection)
 
     def _client_left(self, connection: Connection, _error: Exception | None) -> None:
         client = self._clients.pop(connection, None)
@@ -130,10 +146,10 @@ class Inbound:
 
     def on_frames(self, connection: Connection, frames: list[bytes]) -> None:
         """Everything that arrived together on one connection. Raises ProtocolError, which costs the connection."""
-        member = self._members.get(connection)
+        member = self._callers.who(connection)
         if member is not None:
             for frame in frames:
-                self._from_member(member, frame)
+                self._from_member(connection, member, frame)
             return
         client = self._clients.get(connection)
         if client is not None:
@@ -149,13 +165,14 @@ class Inbound:
         elif self._host.desk is not None:
             self._host.desk.from_client(client, frame)
 
-    def _from_member(self, member: str, frame: bytes) -> None:
+    def _from_member(self, connection: Connection, member: str, frame: bytes) -> None:
         tag = frame[0] if frame else 0
         if tag == Tag.IDENTITY:
             try:
-                self.greet(decode_hello(frame[1:]))
+                self.greet(hello := decode_hello(frame[1:]))
             except HandshakeError as error:
                 raise ProtocolError(str(error)) from error
+            self._callers.add(connection, hello, self._now_ms())
             return
         driver, desk = self._host.driver, self._host.desk
         if driver is None or desk is None:

@@ -71,6 +71,10 @@ class Peers:
             self._dialled.pop(name).cancel()
             self.failures.pop(name, None)
 
+    def _find(self, known: Member) -> Member:
+        """Where a member is dialled now; as it was, if it is none any more."""
+        return next((member for member in self._others() if member.id == known.id), known)
+
     def _others(self) -> list[Member]:
         return [member for member in self._identity.members if member.id != self._identity.member.id]
 
@@ -122,9 +126,10 @@ class Peers:
 
     async def _keep_dialled(self, member: Member) -> None:
         backoff = Backoff(REDIAL_S_MIN, REDIAL_S_MAX, random=self._random)
-        address = Address(member.host, member.port)
-        stood = False
+        stood: Address | None = None  # where it was last
         while True:
+            member = self._find(member)
+            address = Address(member.host, member.port)
             try:
                 link = await self._transport.connect(
                     address, encode_hello(self._identity.hello()), self._handler, timeout=self._dial_timeout
@@ -133,13 +138,13 @@ class Peers:
             except DialError as error:
                 self.failures[member.id] = error.reason
                 # Refusal is evidence only after a link: before, it may be a firewall or an address that has moved.
-                self._on_down(member.id, error.refused and stood)
+                self._on_down(member.id, error.refused and stood == address)
             except (CopycatError, OSError) as error:
                 self.failures[member.id] = str(error)
                 self._on_down(member.id, False)
             else:
                 backoff.reset()
-                stood = True
+                stood = address
                 await self._until_closed(member.id, link)
                 continue
             await asyncio.sleep(backoff.next_delay())

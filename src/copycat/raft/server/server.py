@@ -20,6 +20,7 @@ from copycat.io.transport.tcp import TcpTransport
 from copycat.io.transport.transport import Connection, Server, Transport
 from copycat.raft.core.config import RaftConfig
 from copycat.raft.core.events import Reachable, Unreachable
+from copycat.raft.core.vouched import told
 from copycat.raft.machine.executor import Executor
 from copycat.raft.machine.host import Clockwork
 from copycat.raft.machine.snapshot import restore
@@ -31,7 +32,7 @@ from copycat.raft.protocol.state_machine import StateMachine
 from copycat.raft.protocol.wire import HEADER_STATUS, Tag, encode_msgpack
 from copycat.raft.server.arguments import listen_address, machines_given, milliseconds_between_checks
 from copycat.raft.server.backups import Backups
-from copycat.raft.server.belonging import Belonging, certainly_removed
+from copycat.raft.server.belonging import Belonging, certainly_removed, require_same_cluster
 from copycat.raft.server.checks import Checks
 from copycat.raft.server.desk import Desk
 from copycat.raft.server.directory import Directory
@@ -123,7 +124,7 @@ class RaftServer(Buildable):
         self._listeners: list[Server] = []
         self._directory: Directory | None = None
         self._peers: Peers | None = None
-        self._belonging: Belonging
+        self.belonging: Belonging
         self._changed = asyncio.Event()
         self.failure: BaseException | None = None
         self.driver: Driver | None = None
@@ -179,8 +180,8 @@ class RaftServer(Buildable):
             dial_timeout=max(1.0, 2 * self.config.election_timeout_ms / 1000),
         )
         max_body = self.storage.max_entry_size + self.limits.max_batch_bytes
-        self._inbound = Inbound(self, self._random, max_body, self._peers.called)
-        self._belonging = Belonging(
+        self._inbound = Inbound(self, self._random, max_body, self._clock.boottime_ms, self._peers.called)
+        self.belonging = Belonging(
             identity=self.identity,
             directory=self._directory,
             peers=self._peers,
@@ -193,11 +194,13 @@ class RaftServer(Buildable):
         )
         self.identity.joins = self._joins and not self.identity.is_formed
         if self.identity.is_formed:
+            if self._joins:
+                require_same_cluster(self.identity, self.members)
             self._start_driver()
         for transport, address in [(self._transport, self._listen), *self._doors]:
             self._listeners.append(await transport.listen(address, self._inbound.accept, self._inbound.on_frames))
         if self.identity.joins:
-            self._tasks.start(self._belonging.join(vote=self._wants_vote), name="join")
+            self._tasks.start(self.belonging.join(vote=self._wants_vote), name="join")
             return
         self._peers.start()
         if self.identity.form_if_all_heard():
@@ -227,6 +230,7 @@ class RaftServer(Buildable):
             peers=peers,
             clock=self._clock,
             save_vote=directory.save_vote,
+            save_refilled=directory.save_refilled,
             disk=self._make_worker(f"copycat-{name}-disk", loop),
             background=self._make_worker(f"copycat-{name}-prewrite", loop),
             on_fatal=self._fail,
@@ -239,9 +243,10 @@ class RaftServer(Buildable):
             chance=self._random,
         )
         desk.on_notice = self._changed.set
-        self._belonging.driver = driver
-        desk.on_members = self._belonging.members_changed
-        desk.on_configured = self._belonging.configured
+        self.identity.vouched = lambda: told(raft)
+        self.belonging.driver = driver
+        desk.on_members = self.belonging.members_changed
+        desk.on_configured = self.belonging.configured
         driver.desk = desk
         worker = self._make_worker(f"copycat-{name}-snapshots", loop)
         driver.snapshots = ServerSnapshots(
@@ -278,8 +283,8 @@ class RaftServer(Buildable):
 
         A leader lets another lead first, for which it waits up to `timeout` seconds; 0: it does not.
         """
-        if hasattr(self, "_belonging") and self._state == "open" and self.failure is None and timeout > 0:
-            await self._belonging.hand_over(None, min(timeout, 2 * self.config.election_timeout_ms / 1000))
+        if hasattr(self, "belonging") and self._state == "open" and self.failure is None and timeout > 0:
+            await self.belonging.hand_over(None, min(timeout, 2 * self.config.election_timeout_ms / 1000))
         self._state = "closed"
         self._changed.set()
         await self._tasks.close()
@@ -305,7 +310,7 @@ class RaftServer(Buildable):
             raise NoLeaderError(f"server {self.member.id} does not lead: ask the leader, {self.status().leader}")
         if member is not None and member not in raft.electors:
             raise ConfigurationError(f"{member} cannot lead next: other members with a vote are {raft.electors}")
-        if not await self._belonging.hand_over(member, timeout):
+        if not await self.belonging.hand_over(member, timeout):
             raise NoLeaderError(f"server {self.member.id} still leads: no other is level and can be reached")
 
     async def leave(self, timeout: float = 30.0) -> None:
@@ -315,7 +320,7 @@ class RaftServer(Buildable):
         within `timeout` seconds, IndeterminateError when that is not known; the server is then as it was. ClosedError.
         """
         self._check_lives()
-        await self._belonging.leave(timeout)
+        await self.belonging.leave(timeout)
         await self.close(0)
 
     async def _hang_up(self) -> None:
@@ -408,7 +413,7 @@ class RaftServer(Buildable):
     def _greet(self, link: Connection) -> None:
         hello = decode_hello(link.peer_hello)
         self._inbound.greet(hello)
-        self._inbound.hear_from(hello.member_id, link)
+        self._inbound.hear_from(hello, link)
 
     def _on_up(self, member: str) -> None:
         if self.driver is not None and self.desk is not None:
@@ -443,7 +448,7 @@ class RaftServer(Buildable):
 
     def refused_for_good(self, error: ForeignDirectoryError) -> None:
         """The cluster knows another member of this id, or none any more."""
-        if self.failure is None and not self._belonging.is_leaving:
+        if self.failure is None and not self.belonging.is_leaving:
             self._fail(error)
 
     # -- status ------------------------------------------------------------------------------------------------------
