@@ -161,7 +161,7 @@ async def test_a_member_that_starts_elsewhere_is_found_by_the_others_and_by_clie
         await cluster.start(*others, members=before)
         await cluster.start(moved, members=[cluster.members[moved]])
         await cluster.level()
-        assert cluster.status(others[0]).unreachable == {}
+        await wait_until(lambda: cluster.status(others[0]).unreachable == {})
         reader = await cluster.client("reader", to=others)
         assert await get(reader, "k") == 1
 

@@ -153,12 +153,12 @@ class MembershipWatch:
             if isinstance(effect, Store) and effect.kind in CARRY_MEMBERSHIP:
                 self._note_list(raft, effect)
             elif isinstance(effect, RoleChanged) and effect.role == "leader":
-                self._check_election(raft)
+                self._check_election(raft, effect.term)  # in which it may be no more
         self._check_list(raft)
 
-    def _check_election(self, raft: Raft) -> None:
+    def _check_election(self, raft: Raft, term: int) -> None:
         """36: those who vote, and they alone, elect."""
-        name, term = raft.member_id, raft.term
+        name = raft.member_id
         voters = raft.membership.active
         granted = [voter for voter in voters if voter == name or self.cluster.votes.get((voter, term)) == name]
         check(len(granted) >= majority(len(voters)), "36: elected without a majority of the voters", name, granted)
@@ -169,7 +169,9 @@ class MembershipWatch:
         insort(self.places, (effect.first_index, effect.term))
         if effect.kind == BlockKind.CONFIGURE:
             term = raft.log.term_at(raft.commit_index)
-            check(term == raft.term, "9: a change before anything of the own term was committed", raft.member_id, term)
+            check(
+                term == effect.term, "9: a change before anything of the own term was committed", raft.member_id, term
+            )
             possible = {each.body for each in raft.memberships.possible(raft.commit_index)}
             check(len(possible) <= 2, "9: two changes of members at a time", raft.member_id, effect.first_index)
 

@@ -58,6 +58,8 @@ class Callers:
 
     def add(self, connection: Connection, hello: Hello, now_ms: int) -> None:
         """It has said hello, be it the first time or again."""
+        if connection.is_closed:
+            return  # since it was hung up on, say: nobody will tell of its end any more
         self._members[connection] = (hello.member_id, hello.lives.get(hello.member_id), now_ms)
 
     def remove(self, connection: Connection) -> None:
