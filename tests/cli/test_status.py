@@ -68,8 +68,8 @@ def test_the_table_shows_members_that_answered_and_those_that_did_not() -> None:
     members = {"a": answer("a", term=2, leader="a", role="leader"), "b": {"unreachable": "connection refused"}}
 
     assert describe(summary(members)).splitlines() == [
-        "id   role     term   commit   applied   snapshot   sessions",
-        "a    leader      2     1234      1230        900          8",
+        "id   role     term   commit   applied   snapshot   checked   sessions",
+        "a    leader      2     1234      1230        900       800          8",
         "b    unreachable: connection refused",
         "a leads term 2",
     ]
