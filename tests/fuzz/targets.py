@@ -30,6 +30,7 @@ from copycat.io.transport.frame import PREAMBLE, FrameDecoder, encode_frame
 from copycat.raft.protocol import wire
 from copycat.raft.protocol.entries import ItemKind, iterate_items, pack_item, pack_types, unpack_types
 from copycat.raft.protocol.handshake import Hello, decode_hello, encode_hello
+from copycat.raft.protocol.hashes import Finding, StateReport, StateVerdict, decode_report, decode_verdict
 from copycat.raft.protocol.messages import (
     AppendResponse,
     Install,
@@ -166,6 +167,10 @@ WIRE: dict[str, Target] = {
             wire.encode_message(TimeoutNow(term=7)),
             wire.encode_message(InstallResponse(term=2, index=9, serial=3, offset=2**20 + 5)),
         ],
+    ),
+    "state-report": Target(decode_report, [wire.encode_msgpack(StateReport(9, 1, [(-1, b"d" * 16), (0, b"")]))]),
+    "state-verdict": Target(
+        decode_verdict, [wire.encode_msgpack(StateVerdict(9, Finding.DIFFERS, [(7, b"d" * 16)], "a, b"))]
     ),
     "append": Target(wire.decode_append, [wire.encode_append((1, 2, 1, 0, 2, 3, 4, 250, 0, True, False), records())]),
     "records": Target(lambda data: decode_records(data, 1 << 20), [records()]),

@@ -43,7 +43,7 @@ _log = logging.getLogger(__name__)
 KEPT = 4  # indices of which reports are kept: the one asked of last, and those that members are late with
 NAMED_MAX = 3  # of the resources that differ, in a message
 
-NAMES = {
+NAMES: dict[int, str] = {
     Section.CLOCK: "the clock",
     Section.SESSIONS: "the sessions",
     Section.TIMERS: "the timers",
@@ -297,7 +297,7 @@ class Checks:
     def _name(self, section: int) -> str:
         """For people."""
         if section < 0:
-            return NAMES[Section(section)]
+            return NAMES.get(section, f"section {section}")
         host = self._driver.executor.machines.hosts.get(section)
         return host.where if host is not None else f"resource {section}, which {self._id} does not have"
 
