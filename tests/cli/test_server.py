@@ -4,11 +4,14 @@ import json
 import signal
 import socket
 import subprocess
+from argparse import ArgumentParser
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from copycat.cli.server import SETTINGS, server_of
+from copycat.cli.settings import add_flags, resolve
 from tests.cli.support import COPYCAT, copycat, finish, first_line, one_member, start
 
 pytestmark = pytest.mark.process
@@ -148,3 +151,24 @@ def test_a_server_bound_to_its_parent_ends_with_it(tmp_path: Path, member: str) 
             if pipe is not None:
                 pipe.close()
         process.wait()
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ((), (128 << 20, 600_000)),
+        (("--free-space-min", "0", "--check-interval", "0"), (0, 0)),
+        (("--free-space-min", "5", "--check-interval", "60"), (5 << 20, 60_000)),
+    ],
+)
+def test_how_much_room_is_kept_and_how_often_states_are_compared_may_be_set(
+    flags: tuple[str, ...], expected: tuple[int, int], member: str, tmp_path: Path
+) -> None:
+    parser = ArgumentParser()
+    add_flags(parser, SETTINGS)
+    options = parser.parse_args(["--id", "a", "--members", member, "--data", str(tmp_path), *flags])
+    resolve(SETTINGS, options, command="server", prefix="COPYCAT_", environment={})
+
+    server = server_of(options)
+
+    assert (server.storage.free_space_min, server._check_ms) == expected

@@ -12,6 +12,7 @@ from copycat.errors import ConfigurationError, DivergenceError
 from copycat.io.storage.snapshot_file import open_snapshot
 from copycat.raft.machine.snapshot import restore
 from copycat.raft.protocol.chunks import decode_chunks
+from copycat.raft.protocol.configuration import Change
 from copycat.raft.server.checks import KEPT
 from copycat.raft.server.server import CHECK_SECONDS, RaftServer
 from copycat.raft.server.status import Status
@@ -260,6 +261,37 @@ def test_two_of_five_that_differ_each_in_its_own_way_halt_both() -> None:
         await box.roll()
 
     simulate(scenario, 5, resources=[Dice], options=OPTIONS, seed=8)
+
+
+def test_a_member_without_a_vote_is_compared_too_and_makes_no_majority() -> None:
+    async def scenario(cluster: SimulatedCluster) -> None:
+        _, box = await opened(cluster)
+        for name in ("p", "q"):
+            cluster.join(name, vote=False)
+            await cluster.until(lambda: not cluster.membership.is_changing, 20, "members that are certain")
+        await checked(cluster)
+        await box.roll(p=6, q=6)  # with one that votes they would be three of five
+        await halted(cluster, "p", "q")
+        await box.roll()
+
+    simulate(scenario, resources=[Dice], options=OPTIONS, seed=15)
+
+
+def test_a_member_that_takes_the_place_of_one_that_halted_is_right() -> None:
+    async def scenario(cluster: SimulatedCluster) -> None:
+        _, box = await opened(cluster)
+        wrong = next(name for name in cluster.nodes if name != cluster.leader())
+        await box.roll(**{wrong: 6})
+        await halted(cluster, wrong)
+        cluster.crash(wrong)
+        cluster.membership.ask(Change.REMOVE, wrong)
+        await cluster.until(lambda: not cluster.membership.is_changing, 20, "members that are certain")
+        cluster.join("d")
+        await cluster.until(lambda: not cluster.membership.is_changing, 20, "members that are certain")
+        await box.roll()
+        await checked(cluster, *(name for name in cluster.nodes if name != wrong))
+
+    simulate(scenario, resources=[Dice], options=OPTIONS, seed=16)
 
 
 @pytest.mark.parametrize(

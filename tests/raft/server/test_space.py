@@ -115,6 +115,22 @@ def test_sessions_live_begin_and_end_without_room_and_timers_fire() -> None:
     simulate(scenario, storage=STORAGE, seed=5)
 
 
+def test_members_change_and_leaders_too_without_room() -> None:
+    async def scenario(cluster: SimulatedCluster) -> None:
+        _, users = await opened(cluster)
+        await users.put("ann", 41)
+        fill(cluster)
+        await asyncio.sleep(A_LOOK)
+        cluster.join("d")
+        await cluster.until(lambda: not cluster.membership.is_changing, 20, "members that are certain")
+        cluster.crash(cluster.leader())
+        await cluster.elected()
+        assert await users.get("ann") == 41
+        await refused(cluster, users)
+
+    simulate(scenario, storage=STORAGE, seed=7)
+
+
 def test_a_follower_without_room_goes_on_and_a_leader_without_it_may_be_replaced() -> None:
     async def scenario(cluster: SimulatedCluster) -> None:
         _, users = await opened(cluster)
