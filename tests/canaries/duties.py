@@ -22,7 +22,7 @@ DUTIES: tuple[Canary, ...] = (
     Canary(
         name="A member whose log has a hole votes and campaigns",
         module="copycat.raft.server.directory",
-        before="voting=not log.is_faulty,",
+        before="voting=not log.is_faulty and not metadata.outdated,",
         after="voting=True,",
         danger="it helps to elect a leader that lacks what it once vouched for",
         judges=("7", "5"),

@@ -1,6 +1,7 @@
 """Members that join, are given a vote, lose it, leave; and leaders that let others lead. Protocol §8.1."""
 
 import asyncio
+import random
 from typing import Any
 
 import pytest
@@ -134,6 +135,25 @@ async def test_a_member_joins_where_the_log_no_longer_reaches_back_to_the_beginn
         await cluster.join("d")  # which it has: it goes by its directory
         await cluster.level()
         assert cluster.roles()["d"] in ("follower", "leader")
+
+
+async def test_a_member_that_stops_before_it_has_the_vote_it_joined_for_gets_it_after_its_next_start() -> None:
+    async with Growing() as cluster:
+        server = cluster.new_server("d", members=[cluster.members[each] for each in "abcd"], join=True)
+        opening = asyncio.ensure_future(server.open())
+        await wait_until(lambda: server.identity.awaits_vote if server.driver is not None else False)
+        await cluster.crash("d", chooser=random.Random(1))
+        await asyncio.wait([opening])
+        await cluster.voting("a", "b", "c")
+        again = cluster.new_server("d", members=[cluster.members["d"]])
+        await again.open()
+        await cluster.voting("a", "b", "c", "d")
+
+        await cluster.ask(Change.DEMOTE, "d")
+        await cluster.stop("d")
+        await cluster.new_server("d", members=[cluster.members["d"]]).open()
+        await cluster.level()
+        await cluster.voting("a", "b", "c")  # whose vote was taken does not ask for another
 
 
 async def test_a_member_is_not_promoted_before_it_is_level() -> None:

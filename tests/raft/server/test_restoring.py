@@ -192,12 +192,13 @@ async def test_a_member_that_loses_power_as_soon_as_it_has_the_restored_snapshot
         newcomer = cluster.members["d"] = Member("d", "127.0.0.1", 5004)
         cluster.network.names[Address(newcomer.host, newcomer.port)] = "d"
         cluster.fatal["d"] = []
-        server = cluster.new_server("d", join=True, vote=False)
+        server = cluster.new_server("d", join=True)
         opening = asyncio.ensure_future(server.open())
         await wait_until(lambda: server.driver is not None and server.driver.raft.snapshot is not None)
         await cluster.crash("d", chooser=random.Random(6), kept=0.0)
         await asyncio.wait([opening])
         await cluster.start("d")
+        await wait_until(lambda: cluster.status("d").role in ("follower", "leader"))
         await joined(cluster, "d", restored)
 
 

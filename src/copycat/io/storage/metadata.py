@@ -33,8 +33,9 @@ class Metadata(msgspec.Struct, frozen=True):
     every member's; `members` are text forms, `passive` those without a vote; `sequence` counts saves and is set by the
     store. `begins_with` is the digest of the state that a restored member began with, b"" for one that began with
     nothing. `diverged_at` is the index at which its state was found not to be that of the others, 0 for none. `lives`:
-    the number and the mark of the latest start of each member that is known here, this one's own
-    among them. `outdated`: this is an older copy, which has no vote until it is refilled.
+    the number and the mark of the latest start of each member that is known here, this one's own among them.
+    `outdated`: this is an older copy, which has no vote until it is refilled. `awaits_vote`: it has joined, and has not
+    been given the vote yet that it is to have.
     """
 
     term: int
@@ -50,6 +51,7 @@ class Metadata(msgspec.Struct, frozen=True):
     diverged_at: int = 0
     lives: dict[str, tuple[int, bytes]] = {}
     outdated: bool = False
+    awaits_vote: bool = False
 
 
 class MetadataKeeper(Protocol):

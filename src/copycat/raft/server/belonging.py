@@ -73,9 +73,17 @@ class Belonging:
             configuration = decode_configuration(outcome.configuration)
             identity.cluster_id, identity.joins = configuration.cluster_id, False
             identity.configure(configuration, self._given)
+            identity.awaits_vote = vote
             self._form()
             self._peers.start()
-            if vote:
+            await self.get_vote()
+        except ConfigurationError as error:
+            self._fail(error)
+
+    async def get_vote(self) -> None:
+        """Ask for the vote that a member which has joined is to have, until there is one."""
+        try:
+            if self._identity.awaits_vote:
                 await self._ask(ChangeRequest(Change.PROMOTE, self._own_id), None)
         except ConfigurationError as error:
             self._fail(error)
@@ -103,12 +111,20 @@ class Belonging:
         if self.driver is not None:
             self._identity.configure(decode_configuration(membership.body), self._given)
             self._identity.removed = certainly_removed(self.driver.raft)
-            self.driver.save(self._directory.save_members(self._identity))
+            self._save_members()
             self._peers.start()
+
+    def _save_members(self) -> None:
+        if self.driver is not None:
+            self.driver.save(self._directory.save_members(self._identity))
 
     def configured(self, index: int, body: bytes) -> None:
         """That is certain. A member that was removed has nothing left to do."""
-        removed = self._identity.removed = tuple(decode_configuration(body).removed)
+        configuration = decode_configuration(body)
+        removed = self._identity.removed = tuple(configuration.removed)
+        if self._identity.awaits_vote and self._own_id in [member.id for member in configuration.active_members]:
+            self._identity.awaits_vote = False
+            self._save_members()
         asyncio.get_running_loop().call_later(PARTING_SECONDS, self._part)
         if self._own_id in removed and not self.is_leaving:
             self._fail(

@@ -79,6 +79,7 @@ class Directory:
             begins_with=metadata.begins_with,
             passive=frozenset(Member.parse(text).id for text in metadata.passive),
             lives=lives,
+            awaits_vote=metadata.awaits_vote,
         )
 
     def _members_in_force(self, metadata: Metadata) -> list[Member]:
@@ -117,6 +118,7 @@ class Directory:
             "members": [str(member) for member in recorded if member.id not in identity.passive],
             "passive": [str(member) for member in recorded if member.id in identity.passive],
             "lives": dict(identity.lives),
+            "awaits_vote": identity.awaits_vote,
         }
         return lambda: self._save(**changes)
 

@@ -48,6 +48,7 @@ class Identity:
     passive: frozenset[str] = frozenset()
     removed: tuple[str, ...] = ()
     joins: bool = False  # it asks a cluster to let it in, rather than form one
+    awaits_vote: bool = False  # it was let in, and is to have a vote when it is level
     heard: dict[str, bytes] = field(default_factory=dict)
     begins_with: bytes = b""
     types: tuple[tuple[str, int], ...] = ()

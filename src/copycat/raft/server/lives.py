@@ -82,7 +82,7 @@ class Callers:
         standing = [
             (connection, since)
             for connection, (caller, other, since) in self._members.items()
-            if caller == name and other is not None and other.mark != life.mark
+            if caller == name and other is not None and other.mark != life.mark and not connection.is_closed
         ]
         if any(now_ms - since < YOUNG_MS for _, since in standing):
             raise _twin(name)

@@ -203,6 +203,8 @@ class RaftServer(Buildable):
             self._tasks.start(self.belonging.join(vote=self._wants_vote), name="join")
             return
         self._peers.start()
+        if self.identity.awaits_vote:
+            self._tasks.start(self.belonging.get_vote(), name="vote")
         if self.identity.form_if_all_heard():
             self.formed()
 
