@@ -4,9 +4,10 @@ None of it is a fault, but all of it may happen in the middle of one. See `membe
 """
 
 from copycat.raft.protocol.configuration import Change
-from copycat.testing.cluster import MEMBERS_MAX, NAMES, SimulatedCluster
+from copycat.testing.cluster import NAMES, SimulatedCluster
 from copycat.testing.fault import Arguments, Chance, Fault
 
+MEMBERS_MAX = 5
 HAND_OVER_SECONDS = 1.0  # within which one that was asked for is looked out for, so often:
 LOOK_SECONDS = 0.0005
 
@@ -44,20 +45,32 @@ def _draw_voter(chance: Chance) -> Arguments | None:
     name = chance.chooser.choice(chance.names)
     for change in (Change.PROMOTE, Change.DEMOTE):
         if chance.cluster.membership.may_change(change, name):
-            return {"member": name, "kind": str(change)}
+            return {"member": name, "kind": str(change), "cut": _draw_cut(chance, 0.5)}
     return None
 
 
-def _change_vote(cluster: SimulatedCluster, member: str, kind: str) -> None:
-    """kind: "promote" or "demote"."""
+def _change_vote(cluster: SimulatedCluster, member: str, kind: str, cut: float) -> None:
+    """kind: "promote" or "demote". cut: seconds for which the leader that is asked is cut off from the members."""
     cluster.membership.ask(Change(kind), member)
+    if cut:
+        _cut_off(cluster, cluster.leader(), cut)
+
+
+def _draw_cut(chance: Chance, share: float) -> float:
+    return chance.seconds(0.1, chance.length) if chance.chooser.random() < share else 0.0
+
+
+def _cut_off(cluster: SimulatedCluster, leader: str, seconds: float) -> None:
+    """From the other members, but not from clients and whoever changes members."""
+    loop, healings = cluster.loop, cluster.healings
+    mend = cluster.partition([leader], [name for name in cluster.nodes if name != leader])
+    loop.call_at_true(loop.now + seconds, lambda: mend() if cluster.healings == healings else None)
 
 
 def _draw_heir(chance: Chance) -> Arguments | None:
     if chance.cluster.membership.is_changing:
         return None
-    cut = chance.seconds(0.1, chance.length) if chance.chooser.random() < 0.5 else 0.0
-    return {"member": chance.chooser.choice(chance.names), "cut": cut}
+    return {"member": chance.chooser.choice(chance.names), "cut": _draw_cut(chance, 0.8)}
 
 
 def _hand_over(cluster: SimulatedCluster, member: str, cut: float) -> None:
@@ -67,10 +80,8 @@ def _hand_over(cluster: SimulatedCluster, member: str, cut: float) -> None:
     cluster.membership.ask(Change.TRANSFER, member)
 
     def watch() -> None:
-        others = [name for name in cluster.nodes if name != leader]
-        if any(cluster.term(name) > term for name in others):
-            mend = cluster.partition([leader], others)
-            loop.call_at_true(loop.now + cut, lambda: mend() if cluster.healings == healings else None)
+        if any(cluster.term(name) > term for name in cluster.nodes if name != leader):
+            _cut_off(cluster, leader, cut)
         elif loop.now < until and cluster.healings == healings:
             loop.call_at_true(loop.now + LOOK_SECONDS, watch)
 
@@ -81,6 +92,6 @@ def _hand_over(cluster: SimulatedCluster, member: str, cut: float) -> None:
 MEMBER_FAULTS: dict[str, Fault] = {
     "join": Fault(draw=_draw_join, begin=_join, takes=("member", "vote"), lasts=False),
     "remove": Fault(draw=_draw_removed, begin=_remove, takes=("member", "kind"), lasts=False),
-    "change-vote": Fault(draw=_draw_voter, begin=_change_vote, takes=("member", "kind"), lasts=False),
+    "change-vote": Fault(draw=_draw_voter, begin=_change_vote, takes=("member", "kind", "cut"), lasts=False),
     "hand-over": Fault(draw=_draw_heir, begin=_hand_over, takes=("member", "cut"), lasts=False),
 }

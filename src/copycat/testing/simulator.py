@@ -38,7 +38,7 @@ DUELS_SHARE = 0.2
 """Of all seeds have these faults alone, by which two believe that they lead: among others they seldom come so far."""
 
 CHANGES = ("join", "remove", "change-vote", "hand-over", "hand-over", "hand-over", "old-leader", "slow-disk", "kill")
-CHANGES_SHARE = 0.25
+CHANGES_SHARE = 0.3
 """Of all seeds have these, by which members change while nobody is certain who leads."""
 
 CHECK_SECONDS = 0.25
@@ -96,7 +96,7 @@ class Settings:
             snapshot_log_size=chooser.choice((2 << 10, 8 << 10, 32 << 10, 32 << 20)),
             latency=chooser.choice(((0.0001, 0.001), (0.0005, 0.005), (0.002, 0.03))),
             session_timeout=chooser.choice((1.0, 3.0, 5.0)),
-            pace=chooser.choice((0.7, 1.4, 2.8)),
+            pace=chooser.choice((1.0, 2.0, 3.0)),
             fault_pause=chooser.choice((0.5, 1.5, 4.0)),
             fault_length=chooser.choice((1.0, 4.0, 10.0)),
             faults=tuple(name for name in FAULTS if chooser.random() < (2 * share if name in RARE else share)),
@@ -129,13 +129,16 @@ class Settings:
         return replace(
             self,
             members=3,
-            clients=3,
+            clients=4,
+            election_timeout_ms=1000,
+            heartbeat_ms=200,
+            lease_ms=900,  # as long as may be: for so long nobody reads what another leader wrote
             append_bytes_max=400,
             pace=0.4,
             fault_pause=0.7,
             fault_length=2.0,
             faults=CHANGES,
-            work=("ledger", "map", "reads"),
+            work=("map", "reads"),
         )
 
     def config(self) -> RaftConfig:
