@@ -144,9 +144,8 @@ async def expect(client: asyncio.subprocess.Process, word: str) -> None:
 
 
 async def answer(client: asyncio.subprocess.Process) -> Figures:
-    """The result of a client, which then ends."""
+    """The result of a client, which then closes what it opened and ends."""
     heard = await hear(client)
-    await client.wait()
     if not heard:
         raise CopycatError("a client process ended without a result; what went wrong is on stderr")
     return dict(json.loads(heard))
@@ -183,6 +182,7 @@ async def measure_each(
             tell(client, GO)
         found = await asyncio.gather(*(answer(client) for client in clients))
         after = {name: cpu_seconds(process_id) for name, process_id in servers.items()}
+        await asyncio.gather(*(client.wait() for client in clients))
     finally:
         await end(clients)
     return found, {name: difference(before[name], after[name]) for name in servers}
