@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from copycat.cli.command import Command
-from copycat.cli.measuring import Figures, Load, Start, bear, spawn
+from copycat.cli.measuring import Load, Start, bear, spawn
 from copycat.client import CopycatClient
 from copycat.collections.map import DistributedMap
 from copycat.raft.protocol.operations import ConsistencyLevel
@@ -53,8 +53,8 @@ async def spawn_client(job: Job) -> asyncio.subprocess.Process:
     return await spawn("copycat", "bench-client", json.dumps(job.as_dict()))
 
 
-async def work(job: Job) -> Figures:
-    """Prepare, say READY, wait for GO, and measure."""
+async def work(job: Job) -> None:
+    """Prepare, say READY, wait for GO, measure, and tell; only then close what was opened, which costs servers too."""
     keys = [f"{job.client}-{number}" for number in range(job.keys)]
     value = random.Random(job.client).randbytes(job.value_bytes)
     async with AsyncExitStack() as stack:
@@ -65,7 +65,7 @@ async def work(job: Job) -> Figures:
             if number == 0 and (job.fill or job.kind == "get"):
                 await fill(maps, keys, value, f"{job.client} has {job.keys}")
             starts.append(start_of(job, maps, keys, value, random.Random(f"{job.client} {number}")))
-        return await bear(Load(starts, job.in_flight), job.seconds)
+        print(json.dumps(await bear(Load(starts, job.in_flight), job.seconds)), flush=True)
 
 
 async def open_maps(client: CopycatClient, count: int) -> list[Map]:
@@ -108,7 +108,7 @@ def run(options: Namespace) -> int:
     """Do one job."""
     job = Job(**json.loads(options.job))
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
-        print(json.dumps(runner.run(work(job))), flush=True)
+        runner.run(work(job))
     return 0
 
 

@@ -14,6 +14,7 @@ import sys
 import time
 from asyncio import Future
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -53,27 +54,29 @@ class Load:
         self.latencies = []
         began = time.perf_counter()
         self._ends = began + seconds
+        self._under_way = self._in_flight
         for number in range(self._in_flight):
             self._begin(self._starts[number % len(self._starts)], began)
         await self._over
         return time.perf_counter() - began
 
     def _begin(self, start: Start, now: float) -> None:
-        self._under_way += 1
-        start().add_done_callback(lambda future: self._done(start, future, now))
+        start().add_done_callback(partial(self._done, start, now))
 
-    def _done(self, start: Start, future: "Future[Any]", began: float) -> None:
-        self._under_way -= 1
+    def _done(self, start: Start, began: float, future: "Future[Any]") -> None:
         now = time.perf_counter()
+        error = future.exception()
+        if error is None:
+            self.latencies.append(now - began)
+            if now < self._ends:
+                self._begin(start, now)
+                return
+        self._under_way -= 1
         if self._over.done():
             return
-        error = future.exception()
         if error is not None:
+            self._ends = 0.0
             self._over.set_exception(error)
-            return
-        self.latencies.append(now - began)
-        if now < self._ends:
-            self._begin(start, now)
         elif not self._under_way:
             self._over.set_result(None)
 
@@ -144,9 +147,8 @@ async def expect(client: asyncio.subprocess.Process, word: str) -> None:
 
 
 async def answer(client: asyncio.subprocess.Process) -> Figures:
-    """The result of a client, which then ends."""
+    """The result of a client, which then closes what it opened and ends."""
     heard = await hear(client)
-    await client.wait()
     if not heard:
         raise CopycatError("a client process ended without a result; what went wrong is on stderr")
     return dict(json.loads(heard))
@@ -183,6 +185,7 @@ async def measure_each(
             tell(client, GO)
         found = await asyncio.gather(*(answer(client) for client in clients))
         after = {name: cpu_seconds(process_id) for name, process_id in servers.items()}
+        await asyncio.gather(*(client.wait() for client in clients))
     finally:
         await end(clients)
     return found, {name: difference(before[name], after[name]) for name in servers}

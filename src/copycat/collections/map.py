@@ -373,16 +373,25 @@ class DistributedMap(Resource, Generic[K, V], machine=MapMachine):
 
     def _previous(self, key: K, data: bytes | None) -> V | None:
         """Of a command about the key: it was applied, whatever becomes of its result here."""
-        return None if data is None else self._read_value(key, data, Outcome.APPLIED)
+        if data is None:
+            return None
+        try:
+            value: V = self._decode_value(data, self._value_type)
+        except DecodeError:
+            value = self._explain(key, data, Outcome.APPLIED)
+        return value
 
     def _found(self, key: K, default: Any, data: bytes | None) -> Any:
-        return default if data is None else self._read_value(key, data, Outcome.NOT_APPLIED)
-
-    def _read_value(self, key: K, data: bytes, outcome: Outcome) -> Any:
+        if data is None:
+            return default
         try:
             return self._decode_value(data, self._value_type)
-        except DecodeError:  # once more, for an error that names the key: too dear to be written each time
-            return self.decode(data, self._value_type, f"key {key!r}", outcome)
+        except DecodeError:
+            return self._explain(key, data, Outcome.NOT_APPLIED)
+
+    def _explain(self, key: K, data: bytes, outcome: Outcome) -> Any:
+        """Decode once more, for an error that names the key: too dear to be written each time."""
+        return self.decode(data, self._value_type, f"key {key!r}", outcome)
 
     def _entry(self, key: K, answer: list[Any] | None) -> Entry[V] | None:
         return None if answer is None else Entry(self._found(key, None, answer[0]), answer[1])

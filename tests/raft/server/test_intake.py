@@ -37,6 +37,9 @@ class Wire:
     def send(self, frame: bytes) -> None:
         self.frames.append(frame)
 
+    def flush(self) -> None:
+        """What was sent is there already."""
+
     def take(self) -> list[bytes]:
         frames, self.frames = self.frames, []
         return frames

@@ -42,15 +42,6 @@ class QueryGroup:
         self.request = 0  # of the last time it was sent; 0 while it waits to be
         self.answer: tuple[int, int, list[object]] | None = None  # index, event index, results
 
-    def accepts(self, consistency: int, size: int, count_max: int) -> bool:
-        """Whether a query may still join."""
-        return (
-            not self.blob
-            and self.consistency == consistency
-            and self.size + size <= ENTRY_BYTES_MAX
-            and len(self.tokens) < count_max
-        )
-
 
 class Queries:
     """The queries of one client that were not released yet."""
@@ -76,14 +67,20 @@ class Queries:
 
     def add(self, operation: bytes, token: Token, consistency: int, sequence: int) -> None:
         """A query was called after the command `sequence`."""
-        group = self._groups[-1] if self._groups else None
-        if group is None or not group.accepts(consistency, len(operation), self._count_max):
+        group, size = self._groups[-1] if self._groups else None, len(operation)
+        if (
+            group is None
+            or group.blob
+            or group.consistency != consistency
+            or len(group.tokens) >= self._count_max
+            or group.size + size > ENTRY_BYTES_MAX
+        ):
             group = QueryGroup(consistency)
             self._groups.append(group)
             self._to_send.append(group)
         group.sequence = sequence
         group.operations.append(operation)
-        group.size += len(operation)
+        group.size += size
         group.tokens.append(token)
 
     def take_frames(self, session: int, last_sent: int, floor: int, now: float) -> list[bytes]:

@@ -87,7 +87,10 @@ class Submitter:
         self, operation: bytes, seconds: float | None, decode: Callable[[Any], Any] | None, what: str
     ) -> CopycatFuture[Any]:
         """Start a command; it leaves at the end of this turn."""
-        future = begin(self._loop, what, decode, self._deadline(seconds))
+        deadline = self._loop.time() + seconds if seconds is not None and seconds > 0 else _no_deadline(seconds)
+        if deadline < self._earliest:
+            self._earliest = deadline
+        future = begin(self._loop, what, decode, deadline)
         self._session.command(operation, future)
         if not self._is_turn_scheduled:
             self.end_turn_soon()
@@ -97,21 +100,14 @@ class Submitter:
         self, operation: bytes, consistency: int, seconds: float | None, decode: Callable[[Any], Any] | None, what: str
     ) -> CopycatFuture[Any]:
         """Start a query; it leaves at the end of this turn."""
-        future = begin(self._loop, what, decode, self._deadline(seconds))
+        deadline = self._loop.time() + seconds if seconds is not None and seconds > 0 else _no_deadline(seconds)
+        if deadline < self._earliest:
+            self._earliest = deadline
+        future = begin(self._loop, what, decode, deadline)
         self._session.query(operation, future, consistency)
         if not self._is_turn_scheduled:
             self.end_turn_soon()
         return future
-
-    def _deadline(self, seconds: float | None) -> float:
-        if seconds is None:
-            return inf
-        if not seconds > 0:
-            raise ConfigurationError(f"a timeout is a positive number of seconds, or None for ever; not {seconds!r}")
-        deadline = self._loop.time() + seconds
-        if deadline < self._earliest:
-            self._earliest = deadline
-        return deadline
 
     def end_turn_soon(self) -> None:
         """Send what is to be sent when everything that is ready to run now has run."""
@@ -132,10 +128,14 @@ class Submitter:
                 continue
             if result.__class__ is Failure:
                 future.set_exception(_error_of(result, outcome.are_commands))
-            elif future.decode is None:
-                future.set_result(result)
+                continue
+            decode = future.decode
+            try:
+                value = result if decode is None else decode(result)
+            except Exception as error:
+                future.set_exception(_undecodable(future.what, error, outcome.are_commands))
             else:
-                _decode_into(future, future.decode, result, outcome.are_commands)
+                future.set_result(value)
 
     def refuse(self, outcome: QueriesRefused) -> None:
         """Fail queries that no server will answer."""
@@ -217,6 +217,13 @@ class Submitter:
         return OverloadedError(f"{what}: not sent: {session.last_sent - session.ack} earlier commands are unanswered")
 
 
+def _no_deadline(seconds: float | None) -> float:
+    """Infinity for None. Raises ConfigurationError for what is no span of time."""
+    if seconds is not None:
+        raise ConfigurationError(f"a timeout is a positive number of seconds, or None for ever; not {seconds!r}")
+    return inf
+
+
 def _fail(future: CopycatFuture[Any], error: CopycatError) -> None:
     if not future.done():
         future.set_exception(error)
@@ -240,17 +247,11 @@ def _refusal(reason: Reason | None, message: str) -> CopycatError:
     return TooLargeError(message) if reason is Reason.TOO_LARGE else ProtocolError(message)
 
 
-def _decode_into(future: CopycatFuture[Any], decode: Callable[[Any], Any], result: Any, is_command: bool) -> None:
-    try:
-        value = decode(result)
-    except Exception as error:
-        outcome = Outcome.APPLIED if is_command else Outcome.NOT_APPLIED
-        if isinstance(error, CopycatError):
-            error.outcome = outcome
-            future.set_exception(error)
-        else:
-            failure = DecodeError(f"{future.what}: the result cannot be decoded: {error!r}", outcome=outcome)
-            failure.__cause__ = error
-            future.set_exception(failure)
-    else:
-        future.set_result(value)
+def _undecodable(what: str, error: Exception, is_command: bool) -> CopycatError:
+    outcome = Outcome.APPLIED if is_command else Outcome.NOT_APPLIED
+    if isinstance(error, CopycatError):
+        error.outcome = outcome
+        return error
+    failure = DecodeError(f"{what}: the result cannot be decoded: {error!r}", outcome=outcome)
+    failure.__cause__ = error
+    return failure

@@ -295,6 +295,8 @@ def advance(raft: Raft, role: Leader) -> None:
 
     Source: Raft dissertation §3.6.2 (never commit an earlier term's entry by counting).
     """
+    if raft.commit_index == raft.log.last_index:
+        return
     index = agreed(tally(raft, raft.durable_index, (progress.match_index for progress in role.voting)))
     if index > raft.commit_index and index >= role.first_index:
         settles = raft.commit_index < raft.membership.index <= index
@@ -306,6 +308,8 @@ def advance(raft: Raft, role: Leader) -> None:
 
 def release(raft: Raft, role: Leader) -> None:
     """Hand out the reads whose round a majority has confirmed."""
+    if not role.waiting:
+        return
     confirmed = agreed(tally(raft, role.round, (progress.acknowledged_round for progress in role.voting)))
     while role.waiting and role.waiting[0][0] <= confirmed:
         _, index, tokens = role.waiting.popleft()

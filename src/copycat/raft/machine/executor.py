@@ -181,7 +181,10 @@ class Executor:
         elif block.kind == BlockKind.ITEMS:
             index = block.first_index
             for item in iterate_items(block.body):
-                self._apply_item(item, index, outcomes)
+                if item.kind == ItemKind.COMMANDS:
+                    outcomes.append(self._commands(item, index))
+                else:
+                    self._apply_item(item, index, outcomes)
                 index += item.count
                 if clockwork.overflowing:
                     self._end_overflowing(index - 1, outcomes)
@@ -214,19 +217,17 @@ class Executor:
 
     def query(self, session: ServerSession | None, operations: bytes, count: int) -> bytes | None:
         """The encoded results of a batch of queries at the current state; None: too large, ask for fewer at a time."""
-        results = self._read(operations, count, lambda ops: self.machines.query(session, ops))
-        if count == 1:
-            return self._encode_within_limit(results)
-        if sum(len(result) for result in results if type(result) is bytes) > RESULTS_BYTES_MAX:
+        opened = self._open(operations, count)
+        results = [opened] * count if opened.__class__ is Failure else self.machines.query(session, opened)
+        if count > 1 and sum(map(len, [each for each in results if each.__class__ is bytes])) > RESULTS_BYTES_MAX:
             return None
-        data = self._encode(results)
-        return data if len(data) <= RESULTS_BYTES_MAX else None
-
-    def _encode_within_limit(self, results: list[Any]) -> bytes:
-        """The results of a batch. When they are too much together, those above their share become Failures."""
         data = self._encode(results)
         if len(data) <= RESULTS_BYTES_MAX:
             return data
+        return self._encode_shortened(results) if count == 1 else None
+
+    def _encode_shortened(self, results: list[Any]) -> bytes:
+        """The results of a batch that are too much together: those above their share become Failures."""
         sizes = [len(self._encode([result])) for result in results]
         share = RESULTS_BYTES_MAX // len(results) - FAILURE_BYTES
         for at, size in enumerate(sizes):
@@ -238,9 +239,7 @@ class Executor:
 
     def _apply_item(self, item: Item, index: int, outcomes: list[Outcome]) -> None:
         kind = item.kind
-        if kind == ItemKind.COMMANDS:
-            outcomes.append(self._commands(item, index))
-        elif kind == ItemKind.KEEP_ALIVE:
+        if kind == ItemKind.KEEP_ALIVE:
             outcomes.append(self._keep_alive(item, index))
         elif kind == ItemKind.REGISTER:
             outcomes.append(self._register(item, index))
@@ -260,32 +259,38 @@ class Executor:
 
     def _commands(self, item: Item, index: int) -> Outcome:
         session = self.sessions.get(item.session)
+        sequence, count, ack = item.sequence, item.count, item.ack
         if session is None:
-            return Refused(item.session, item.sequence, known=False)
-        last = item.sequence + item.count - 1
-        if item.sequence != session.sequence + 1 or last - max(item.ack, session.ack) > SESSION_WINDOW:
-            run = session.run_of(item.sequence, item.count)
+            return Refused(item.session, sequence, known=False)
+        if sequence != session.sequence + 1 or sequence + count - 1 - max(ack, session.ack) > SESSION_WINDOW:
+            run = session.run_of(sequence, count)
             if run is None:
-                return Refused(item.session, item.sequence, known=True)
-            return Results(item.session, *run)
-        session.acknowledge(item.ack)
-        results = self._read(
-            item.blob, item.count, lambda operations: self.machines.execute(session, index, operations)
-        )
-        self.clockwork.index = index + item.count - 1
-        data = self._encode_within_limit(results)
-        session.executed(item.sequence, item.count, index + item.count - 1, data)
-        return Results(item.session, item.sequence, item.count, index + item.count - 1, session.event_index, data)
+                return Refused(session.id, sequence, known=True)
+            return Results(session.id, *run)
+        if ack > session.ack:
+            session.acknowledge(ack)
+        operations = self._open(item.blob, count)
+        if operations.__class__ is Failure:
+            results: list[Any] = [operations] * count
+        else:
+            results = self.machines.execute(session, index, operations)
+        last_index = index + count - 1
+        self.clockwork.index = last_index
+        data = self._encode(results)
+        if len(data) > RESULTS_BYTES_MAX:
+            data = self._encode_shortened(results)
+        session.executed(sequence, count, last_index, data)
+        return Results(session.id, sequence, count, last_index, session.event_index, data)
 
-    def _read(self, blob: bytes, count: int, run: Callable[[list[list[Any]]], list[Any]]) -> list[Any]:
-        """Open a blob and run it; a blob that is not `count` operations fails as a whole, the same everywhere."""
+    def _open(self, blob: bytes, count: int) -> Any:
+        """The operations of a blob; a Failure where it is not `count` operations: of them all, the same everywhere."""
         try:
             operations = self._decode(blob)
         except CopycatError as error:
-            return [Failure("ProtocolError", str(error))] * count
-        if len(operations) != count or not _are_operations(operations):
-            return [Failure("ProtocolError", "a batch is not the operations it claims to be")] * count
-        return run(operations)
+            return Failure("ProtocolError", str(error))
+        if len(operations) == count and _are_operations(operations):
+            return operations
+        return Failure("ProtocolError", "a batch is not the operations it claims to be")
 
     def _register(self, item: Item, index: int) -> Outcome:
         nonce, secret, timeout_ms = REGISTER.unpack(item.blob)
@@ -329,7 +334,10 @@ class Executor:
 
 
 def _are_operations(operations: list[list[Any]]) -> bool:
-    """Whether each begins with three integers. Nothing is run for each, for there are very many."""
+    """Whether each begins with three integers. Nothing is run for each, for there may be very many."""
+    if len(operations) == 1:
+        (operation,) = operations
+        return [*map(type, operation[:3])] == [int, int, int]
     try:
         return _INTEGER.issuperset(map(type, chain.from_iterable(map(_HEAD, operations))))
     except IndexError:

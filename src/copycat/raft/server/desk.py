@@ -77,6 +77,7 @@ class Desk:
         self._clients: dict[int, ClientConnection] = {}
         self._held: list[tuple[Origin, bytes]] = []  # for a leader that is not ready yet
         self._held_bytes = 0
+        self.told: list[Origin] = []  # of results, since `flush`
         self._turned_away: list[Origin] = []  # whose frames found no room there
         self.intake: Intake | None = None  # while this server leads and is ready
         self.reads = Reads(driver, limits.max_waiting_queries)
@@ -322,6 +323,12 @@ class Desk:
         if published and self.delivery.published(published) and intake is not None:
             self._driver.post(CommitAwaited())
 
+    def flush(self) -> None:
+        """Write the results that `deliver` has sent."""
+        told, self.told = self.told, []
+        for origin in told:
+            origin.flush()
+
 
 def sessions_confirmed(frame: bytes) -> list[int]:
     """The sessions that a leader's answer says live on the connection it goes to."""
@@ -348,10 +355,11 @@ def _silence_configured(_index: int, _body: bytes) -> None:
     """Nobody leaves."""
 
 
-def _results(_desk: Desk, intake: Intake, outcome: Results) -> None:
+def _results(desk: Desk, intake: Intake, outcome: Results) -> None:
     origin = intake.origin_of(outcome.session)
     if origin is not None:
         origin.send(encode_results_frame(outcome))
+        desk.told.append(origin)
 
 
 def _registered(desk: Desk, intake: Intake, outcome: Registered) -> None:

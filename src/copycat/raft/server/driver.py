@@ -39,7 +39,7 @@ from copycat.raft.core.effects import (
     StoreReceived,
     Truncate,
 )
-from copycat.raft.core.events import Applied, Event, Outdated, Persisted, ReadRequested
+from copycat.raft.core.events import Applied, Event, Flushed, Outdated, Persisted, ReadRequested
 from copycat.raft.core.leader import Leader
 from copycat.raft.core.raft import Raft
 from copycat.raft.machine.executor import Executor
@@ -104,6 +104,8 @@ class Driver:
         self._recent: deque[Block] = deque()  # appended here and not yet applied, so that apply need not read them
         self._recent_bytes = 0
         self._is_woken = False
+        self._is_turning = False
+        self._is_first = False  # nobody else can have on disk yet what this leader has just flushed
         self._is_running = False
         self._timer: asyncio.TimerHandle | None = None
         self._timer_ms = 0
@@ -137,10 +139,11 @@ class Driver:
         return self._clock.boottime_ms()
 
     def post(self, event: Event) -> None:
-        """Something happened; the next turn handles it, if there will be one."""
+        """Something happened; this turn still handles it, or the next, if there will be one."""
         if self._is_running:
             self._inbox.append(event)
-            self.wake()
+            if not self._is_turning:
+                self.wake()
 
     def outdated(self, term: int) -> None:
         """This member has no vote any more: before anything that waits can be answered with one."""
@@ -166,17 +169,29 @@ class Driver:
         self._is_woken = False
         if not self._is_running:
             return
+        self._is_turning = True
         try:
             self._pass()
             passes = 1
-            while self._inbox and passes < PASSES_MAX:
+            while self._has_news and passes < PASSES_MAX:
                 self._pass()
                 passes += 1
-            if self._inbox or self.executor.applied_index < self.raft.commit_index:
+            self._is_turning = False
+            if self._has_news or self.executor.applied_index < self.raft.commit_index:
                 self.wake()
             self._arm()
         except Exception as error:
+            self._is_turning = False
             self.fail(error)
+
+    @property
+    def _has_news(self) -> bool:
+        """Whether another pass may do something.
+
+        That what was sent just now is on the own disk decides nothing: a member's answer takes that with it.
+        """
+        inbox = self._inbox
+        return len(inbox) > 1 or (bool(inbox) and not (self._is_first and type(inbox[0]) is Flushed))
 
     def _pass(self) -> None:
         """Events in, effects done, what is committed applied, the log on its way to the disk."""
@@ -184,16 +199,18 @@ class Driver:
         events, self._inbox = self._inbox, []
         if executor.applied_index > raft.applied_index:
             events.insert(0, Applied(executor.applied_index))  # before a snapshot may take the place of what is applied
-        if desk.intake is not None:
-            self._add_wishes(desk.intake, events)
         now = self.now_ms()
+        if desk.intake is not None:
+            self._add_wishes(desk.intake, events, now)
+        was_durable = self.log.durable_index == self.log.last_index
         for effect in raft.step(now, events):
             PERFORM[type(effect)](self, effect)
         self._peers.flush()  # what is to be replicated leaves before this disk is waited for
         intake = desk.intake
         if intake is None:
             self.flusher.kick(alone=True)  # the leader waits for it, and nobody for what is applied here
-            self._apply()
+            if not self._inbox:  # it was flushed on the loop: the next pass says so first
+                self._apply()
             if raft.is_leader:
                 self._begin_to_lead()
         else:
@@ -202,8 +219,10 @@ class Driver:
             if beside:
                 self.flusher.kick(alone=alone)  # the disk writes while commands are applied
             self._apply()
+            desk.flush()  # clients hear of these before this loop waits for the disk
             if not beside:
                 self.flusher.kick(alone=alone)
+        self._is_first = was_durable and raft.is_leader and bool(raft.electors)
         desk.reads.release()
         if self.snapshots.taker.is_due(now):
             self.snapshots.taker.take(self.executor, raft, now)
@@ -216,9 +235,9 @@ class Driver:
         if self.executor.applied_index > self.raft.applied_index or self.desk.intake is not None:
             self.wake()
 
-    def _add_wishes(self, intake: "Intake", events: list[Event]) -> None:
+    def _add_wishes(self, intake: "Intake", events: list[Event], now: int) -> None:
         """The clients' commands, gathered while the log was busy, and their reads."""
-        self._watch_contacts()
+        self._watch_contacts(now)
         # While leadership is handed over nothing is taken: the next leader gets it, or this one after all.
         if intake.waiting and not self.log.flushing and not self.raft.is_handing_over:
             events.extend(intake.take())
@@ -226,9 +245,9 @@ class Driver:
         if queries:
             events.append(ReadRequested(queries))
 
-    def _watch_contacts(self) -> None:
+    def _watch_contacts(self, now: int) -> None:
         """Every heartbeat: sessions gone silent, and timers that wait for time to pass."""
-        now, role = self.now_ms(), self.raft.role
+        role = self.raft.role
         if now >= self._contacts_ms and isinstance(role, Leader):
             self._contacts_ms = now + self.raft.config.heartbeat_ms
             idle = self.executor.applied_index == self.raft.log.last_index

@@ -1,8 +1,7 @@
 """When and where the log is flushed: at once on the loop when that is quick, else beside it.
 
-One flush runs at a time; what is appended meanwhile gathers for the next (group commit). A small flush alone is
-cheaper on the loop than a hand-over to a thread, but blocks heartbeats while the disk is slow: so only while recent
-flushes were fast.
+One flush runs at a time; what is appended meanwhile gathers for the next (group commit). On the loop a flush is
+cheaper than a hand-over to a thread, but blocks heartbeats while the disk is slow: so only while it is fast.
 
 Source: docs/decisions/0008-flushing-beside-the-loop.md; protocol §1.5.
 """
@@ -19,9 +18,11 @@ from copycat.raft.server.disk_worker import DiskWorker
 from copycat.util.clock import Clock
 from copycat.util.statistics import Histogram
 
-INLINE_BYTES_MAX = 4096
-INLINE_SECONDS_MAX = 0.005
-SLOW_FLUSHES = 64  # how many flushes go beside the loop after a slow one
+INLINE_BYTES_MAX = 256 << 10
+INLINE_SECONDS_MAX = 0.005  # on average
+STALL_SECONDS = 0.05  # half a heartbeat: one such flush is enough
+SLOW_FLUSHES = 64  # how many flushes go beside the loop then
+AVERAGED = 8  # a processor that is busy elsewhere makes one flush look slow, a slow disk makes all
 
 
 class Flusher:
@@ -45,6 +46,7 @@ class Flusher:
         self._post = post
         self._fail = fail
         self._beside = SLOW_FLUSHES if isinstance(log, Log) else 0
+        self._average = INLINE_SECONDS_MAX  # of recent flushes on the loop; at first, the next one decides
         self._clearing = False
         self._cleared_by: Flush | None = None
 
@@ -63,13 +65,18 @@ class Flusher:
         self._began = self._clock.monotonic()
         if not beside:
             flush.run()
-            if self._clock.monotonic() - self._began > INLINE_SECONDS_MAX:
-                self._beside = SLOW_FLUSHES
+            self._judge(self._clock.monotonic() - self._began)
             self._finished(flush)
         else:
             self._disk.submit(flush.run, lambda error: self._done(flush, error))
             self._beside = max(0, self._beside - 1)
         self._prewrite()
+
+    def _judge(self, seconds: float) -> None:
+        """Whether flushes go on like this, on the loop."""
+        self._average += (seconds - self._average) / AVERAGED
+        if seconds > STALL_SECONDS or self._average > INLINE_SECONDS_MAX:
+            self._beside, self._average = SLOW_FLUSHES, INLINE_SECONDS_MAX
 
     def clear_fault(self) -> None:
         """Forget the log's hole with the next flush, and say when that is durable."""

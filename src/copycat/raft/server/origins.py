@@ -12,7 +12,13 @@ class Origin(Protocol):
     """A way back to a client. Two that compare equal are the same connection of the same client."""
 
     def send(self, frame: bytes) -> None:
-        """Send if the way still stands; else the frame is dropped, and the client asks again elsewhere."""
+        """Send if the way still stands; else the frame is dropped, and the client asks again elsewhere.
+
+        It leaves with `flush`, or at the end of this turn of the loop.
+        """
+
+    def flush(self) -> None:
+        """Write what was sent."""
 
 
 UNREAD_BYTES_MAX = 16 << 20
@@ -41,6 +47,9 @@ class ClientConnection:
         else:
             self.has_missed = True
 
+    def flush(self) -> None:
+        self.connection.flush()
+
 
 @dataclass(slots=True)
 class RelayedClient:
@@ -52,3 +61,6 @@ class RelayedClient:
 
     def send(self, frame: bytes) -> None:
         self.peers.send(self.member, HEADER_RELAY.pack(Tag.RELAY, self.route) + frame)
+
+    def flush(self) -> None:
+        self.peers.flush()

@@ -1,0 +1,93 @@
+"""What a turn of the loop is spent on, and in which order: when one command is under way, that is what it takes."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from copycat.raft.core.events import Event, Flushed, Proposed, Received
+from copycat.raft.protocol.wire import Tag
+from copycat.raft.server.driver import Driver
+from copycat.raft.server.flusher import SLOW_FLUSHES
+from tests.raft.server.cluster import Cluster, put
+
+PUTS = 20
+
+
+class Turns:
+    """What a driver did, turn by turn: the events of each pass as a list, and "answer", "apply" or "reply"."""
+
+    def __init__(self, driver: Driver) -> None:
+        self.turns: list[list[Any]] = []
+        turn, step, apply = driver._turn, driver.raft.step, driver.executor.apply
+        send, flush = driver._peers.send, driver.desk.flush
+
+        def turning() -> None:
+            self.turns.append([])
+            turn()
+
+        def stepping(now_ms: int, events: Sequence[Event]) -> Any:
+            self.turns[-1].append(list(events))
+            return step(now_ms, events)
+
+        def applying(block: Any) -> Any:
+            self.turns[-1].append("apply")
+            return apply(block)
+
+        def sending(member: str, frame: bytes) -> bool:
+            if self.turns and frame[0] == Tag.APPEND_RESPONSE:
+                self.turns[-1].append("answer")
+            return send(member, frame)
+
+        def replying() -> None:
+            if driver.desk.told:
+                self.turns[-1].append("reply")
+            flush()
+
+        driver._turn = turning  # type: ignore[method-assign]  # as are all below: this one driver is watched
+        driver.raft.step = stepping  # type: ignore[method-assign]
+        driver.executor.apply = applying  # type: ignore[method-assign]
+        driver._peers.send = sending  # type: ignore[method-assign]
+        driver.desk.flush = replying  # type: ignore[method-assign]
+
+
+async def watched(cluster: Cluster) -> tuple[list[list[Any]], list[list[Any]]]:
+    """The turns of the leader and of a follower during some puts, each flushed on the loop."""
+    leader = await cluster.elected()
+    client = await cluster.client(to=[leader])
+    for number in range(SLOW_FLUSHES + 1):
+        await put(client, "before", number)
+    follower, *_ = cluster.others(leader)
+    turns = [Turns(driver) for name in (leader, follower) if (driver := cluster.servers[name].driver) is not None]
+    for number in range(PUTS):
+        await put(client, "key", number)
+    of_leader, of_follower = ([list(turn) for turn in each.turns if turn] for each in turns)
+    return of_leader, of_follower
+
+
+async def test_what_a_leader_has_just_sent_and_flushed_is_taken_in_with_the_first_answer() -> None:
+    async with Cluster(faulty=True) as cluster:
+        leader, _ = await watched(cluster)
+
+    passes = [[each for each in turn if isinstance(each, list)] for turn in leader]
+    proposed = [turn for turn in passes if any(type(event) is Proposed for event in turn[0])]
+    assert len(proposed) == PUTS
+    assert [len(turn) for turn in proposed] == [1] * PUTS
+    answered = [turn[0] for turn in passes if type(turn[0][0]) is Flushed]
+    assert any(type(event) is Received for events in answered for event in events)
+
+
+async def test_a_follower_says_what_is_on_its_disk_before_it_applies_what_came_before() -> None:
+    async with Cluster(faulty=True) as cluster:
+        _, follower = await watched(cluster)
+
+    both = [turn for turn in follower if "answer" in turn and "apply" in turn]
+    assert both
+    assert all(turn.index("answer") < turn.index("apply") for turn in both)
+
+
+async def test_clients_hear_of_what_is_applied_in_the_same_turn() -> None:
+    async with Cluster(faulty=True) as cluster:
+        leader, _ = await watched(cluster)
+
+    replied = [turn for turn in leader if "reply" in turn]
+    assert len(replied) == PUTS
+    assert all(turn.index("apply") < turn.index("reply") for turn in replied)
