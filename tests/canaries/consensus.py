@@ -96,7 +96,14 @@ CONSENSUS = (
                 held = log.term_at(block.first_index)
         """,
         danger="a repeated or delayed request takes back entries that were vouched for",
-        judges=("a commit index beyond the log", "4", "5", "7", "a leader asked to drop committed entries"),
+        judges=(
+            "a commit index beyond the log",
+            "4",
+            "5",
+            "7",
+            "a leader asked to drop committed entries",
+            "truncation must fall between blocks",
+        ),
     ),
     Canary(
         name="A commit index goes where it is told, back too",

@@ -25,7 +25,12 @@ LEADERSHIP = (
         before="raft.commit(min(request.commit_index, role.verified_index))",
         after="raft.commit(min(request.commit_index, raft.log.last_index))",
         danger="a member applies an old tail that nobody has committed",
-        judges=("6", "blocks are applied in order", "a leader asked to drop committed entries"),
+        judges=(
+            "6",
+            "blocks are applied in order",
+            "a leader asked to drop committed entries",
+            "applied beyond the commit index",
+        ),
     ),
     Canary(
         name="A linearizable read is answered without asking whether one still leads",

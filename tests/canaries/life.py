@@ -9,7 +9,7 @@ LIFE = (
         before="executor.sessions.add(_restored_session(left))",
         after="_restored_session(left)",
         danger="who goes on from one knows none of the clients: their locks and ephemeral entries stay for ever",
-        judges=("6", "27", "30", "listens, and is not open"),
+        judges=("6", "27", "30", "and is not open"),
     ),
     Canary(
         name="What was answered is missing from a snapshot",

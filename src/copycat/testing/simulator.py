@@ -134,7 +134,7 @@ class Settings:
             heartbeat_ms=200,
             lease_ms=900,  # as long as may be: for so long nobody reads what another leader wrote
             append_bytes_max=400,
-            pace=0.4,
+            pace=0.6,
             fault_pause=0.7,
             fault_length=2.0,
             faults=CHANGES,

@@ -9,7 +9,7 @@ from copycat.errors import ConnectError, ProtocolError, QueryTimeoutError
 from copycat.io.msgpack import UNREADABLE
 from copycat.io.transport.transport import Connection, DialError, Transport
 from copycat.raft.protocol.configuration import ChangeOutcome, ChangeRequest, decode_change_outcome
-from copycat.raft.protocol.handshake import Hello, encode_hello
+from copycat.raft.protocol.handshake import Hello, decode_hello, encode_hello
 from copycat.raft.protocol.wire import HEADER_CHANGE, HEADER_STATUS, Tag, encode_msgpack
 from copycat.util.address import Address
 
@@ -38,6 +38,13 @@ async def ask_change(transport: Transport, address: Address, asked: ChangeReques
     """
     question = HEADER_CHANGE.pack(Tag.CHANGE_MEMBERS, REQUEST) + encode_msgpack(asked)
     return decode_change_outcome(await _ask(transport, address, question, Tag.MEMBERS_CHANGED, timeout))
+
+
+async def ask_cluster(transport: Transport, address: Address, timeout: float) -> bytes:
+    """The id of the cluster that the server at `address` belongs to, b"" for none yet. Raises: as `ask_status`."""
+    connection = await transport.connect(address, HELLO, lambda _connection, _frames: None, timeout=timeout)
+    connection.close()
+    return decode_hello(connection.peer_hello).cluster_id
 
 
 async def _ask(transport: Transport, address: Address, question: bytes, tag: Tag, timeout: float) -> bytes:

@@ -7,12 +7,13 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 
-from copycat.errors import ConfigurationError, ForeignDirectoryError
+from copycat.errors import ConfigurationError, CopycatError, ForeignDirectoryError
 from copycat.io.transport.transport import Transport
 from copycat.raft.core.events import TransferRequested
 from copycat.raft.core.membership import Membership
 from copycat.raft.core.raft import Raft
 from copycat.raft.inquiry.changes import change_members
+from copycat.raft.inquiry.questions import ask_cluster
 from copycat.raft.protocol.configuration import Change, ChangeOutcome, ChangeRequest, decode_configuration
 from copycat.raft.protocol.handshake import Hello, encode_hello
 from copycat.raft.protocol.members import Member
@@ -25,6 +26,7 @@ from copycat.util.address import Address
 
 _log = logging.getLogger(__name__)
 
+ASK_SECONDS = 1.0
 PARTING_SECONDS = 1.0  # how long a link to a member that has left is kept, on which it hears that it has
 
 
@@ -79,6 +81,28 @@ class Belonging:
             await self.get_vote()
         except ConfigurationError as error:
             self._fail(error)
+
+    async def require_same_cluster(self) -> None:
+        """That a member which is to join, but belongs to a cluster already, belongs to that of which it was told.
+
+        Arguments stay as they are while members come and go, so all of those may have left: they are asked, if none is
+        known. Raises: ForeignDirectoryError.
+        """
+        identity = self._identity
+        strangers = [member for member in self._given if member.id != self._own_id]
+        if any(member.id in identity.ids for member in strangers):
+            return
+        for member in strangers:
+            try:
+                cluster_id = await ask_cluster(self._transport, Address(member.host, member.port), ASK_SECONDS)
+            except (CopycatError, OSError):
+                continue
+            if cluster_id not in (b"", identity.cluster_id):
+                raise ForeignDirectoryError(
+                    f"{self._own_id}'s directory belongs to cluster {identity.cluster_name} of "
+                    f"{', '.join(identity.ids)}, and {member} to cluster {cluster_id.hex()[:8]}, which is to be "
+                    "joined: join with an empty directory"
+                )
 
     async def get_vote(self) -> None:
         """Ask for the vote that a member which has joined is to have, until there is one."""
@@ -195,20 +219,6 @@ class Belonging:
 
     def _leads(self, driver: Driver) -> bool:
         return driver.is_running and driver.raft.is_leader
-
-
-def require_same_cluster(identity: Identity, given: Sequence[Member]) -> None:
-    """That a member which is to join, but belongs to a cluster already, belongs to that of which it was told.
-
-    Raises: ForeignDirectoryError.
-    """
-    known = [member.id for member in identity.members]
-    others = [member.id for member in given if member.id != identity.member.id]
-    if others and not set(others) & set(known):
-        raise ForeignDirectoryError(
-            f"{identity.member.id}'s directory belongs to cluster {identity.cluster_name} of {', '.join(known)}, and "
-            f"{', '.join(others)} are to be joined: join with an empty directory"
-        )
 
 
 def certainly_removed(raft: Raft) -> tuple[str, ...]:

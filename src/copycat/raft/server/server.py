@@ -32,7 +32,7 @@ from copycat.raft.protocol.state_machine import StateMachine
 from copycat.raft.protocol.wire import HEADER_STATUS, Tag, encode_msgpack
 from copycat.raft.server.arguments import listen_address, machines_given, milliseconds_between_checks
 from copycat.raft.server.backups import Backups
-from copycat.raft.server.belonging import Belonging, certainly_removed, require_same_cluster
+from copycat.raft.server.belonging import Belonging, certainly_removed
 from copycat.raft.server.checks import Checks
 from copycat.raft.server.desk import Desk
 from copycat.raft.server.directory import Directory
@@ -195,7 +195,7 @@ class RaftServer(Buildable):
         self.identity.joins = self._joins and not self.identity.is_formed
         if self.identity.is_formed:
             if self._joins:
-                require_same_cluster(self.identity, self.members)
+                await self.belonging.require_same_cluster()
             self._start_driver()
         for transport, address in [(self._transport, self._listen), *self._doors]:
             self._listeners.append(await transport.listen(address, self._inbound.accept, self._inbound.on_frames))
