@@ -29,8 +29,8 @@ class Servers:
 
     @property
     def process_ids(self) -> Mapping[str, int]:
-        """By member."""
-        return {name: self.cluster.process_id(name) for name in self.cluster.members}
+        """By member, of those that run."""
+        return {name: self.cluster.process_id(name) for name in self.cluster.started}
 
     @property
     def data(self) -> list[Path]:
@@ -38,8 +38,8 @@ class Servers:
         return [self.cluster.directory / name for name in self.cluster.members]
 
     async def leader(self) -> str:
-        """The member that all follow."""
-        return str((await self.cluster.wait_for_leader())["leader"])
+        """The member that all follow, which run."""
+        return str((await self.cluster.wait_for_leader(self.cluster.started))["leader"])
 
     async def addresses(self, via: str = "leader") -> list[str]:
         """Of the members to talk to: "leader", "followers", or "all"."""

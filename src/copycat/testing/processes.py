@@ -52,6 +52,11 @@ class LocalCluster:
         """Of a server that was started."""
         return self._processes[name].pid
 
+    @property
+    def started(self) -> list[str]:
+        """The members whose servers were started, and not killed since."""
+        return [name for name in self.members if name in self._processes]
+
     # -- starting and ending -----------------------------------------------------------------------------------------
 
     def start(self, names: Iterable[str] | None = None) -> None:

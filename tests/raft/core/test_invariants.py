@@ -1,15 +1,18 @@
 """The watch sees what must never happen. Each case breaks a sound member in one place; numbers are reliability §1's."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
 from copycat.errors import InvariantError
-from copycat.raft.core.effects import Send, Store, Truncate
-from copycat.raft.core.invariants import ClusterWatch, Watch
+from copycat.raft.core.effects import RoleChanged, Send, Store, Truncate
+from copycat.raft.core.invariants import ClusterWatch, MembershipWatch, Watch
 from copycat.raft.core.log_view import LogView
 from copycat.raft.core.raft import Raft
+from copycat.raft.protocol.entries import BlockKind
 from copycat.raft.protocol.messages import AppendResponse, VoteRequest, VoteResponse
+from tests.raft.core.disk import list_of, read_list
 from tests.raft.core.member import Member, append_to, blocks_of, propose, ready
 
 
@@ -279,3 +282,49 @@ def test_a_member_that_has_committed_more_is_compared_again() -> None:
     member.raft.commit_index = 3
     with pytest.raises(InvariantError, match="6: two members committed different entries"):
         watch.check(member.raft, [])
+
+
+# -- who takes part ----------------------------------------------------------------------------------------------------
+
+
+def configure(raft: Raft, names: str) -> Store:
+    """A list of these members, appended behind the log."""
+    return replace(stored(raft.log.last_index + 1), term=raft.term, kind=BlockKind.CONFIGURE, body=list_of(names))
+
+
+def test_a_leader_without_the_votes_of_a_majority_is_seen() -> None:
+    cluster = ClusterWatch()
+    watch = MembershipWatch(cluster)
+    elected = RoleChanged(role="leader", term=2, leader="a")
+    cluster.votes["b", 2] = "a"
+    watch.check(follower().raft, [elected])
+    cluster.votes["b", 2] = "c"
+    cluster.votes["z", 2] = "a"  # who has no vote
+    with pytest.raises(InvariantError, match="36: elected without a majority of the voters"):
+        watch.check(follower().raft, [elected])
+
+
+def test_a_list_that_the_log_does_not_hold_is_seen_and_so_is_one_that_is_not_in_force() -> None:
+    watch, raft = MembershipWatch(ClusterWatch()), follower().raft
+    watch.check(raft, [])
+    raft.memberships.append(read_list(raft.log.last_index, list_of("ab")))  # another entry stands there
+    with pytest.raises(InvariantError, match="9: a list is in force that the log does not hold"):
+        watch.check(raft, [])
+
+    watch, raft = MembershipWatch(ClusterWatch()), follower().raft
+    held = replace(configure(raft, "ab"), kind=BlockKind.INITIALIZE, first_index=3, term=raft.log.term_at(3) or 0)
+    with pytest.raises(InvariantError, match="9: a list in the log is not in force"):
+        watch.check(raft, [held])
+
+
+def test_two_changes_at_a_time_are_seen_and_so_is_one_before_an_own_entry() -> None:
+    watch, raft = MembershipWatch(ClusterWatch()), ready().raft
+    for later, names in enumerate(("ab", "a"), 1):
+        raft.memberships.append(read_list(raft.log.last_index + later, list_of(names)))
+    with pytest.raises(InvariantError, match="9: two changes of members at a time"):
+        watch.check(raft, [configure(raft, "a")])
+
+    watch, member = MembershipWatch(ClusterWatch()), Member(blocks_of(1), term=1)
+    member.lead()
+    with pytest.raises(InvariantError, match="9: a change before anything of the own term was committed"):
+        watch.check(member.raft, [configure(member.raft, "ab")])
