@@ -230,6 +230,16 @@ class SimulatedCluster:
         """Begin a task on the host of this client, so that it stops, and ends, with it."""
         return self.hosts[name].start(work, name=f"{name}-work")
 
+    def stranded(self) -> list[str]:
+        """The clients that live, and were away while everybody they know of left: nobody can tell them who is there."""
+        there = {str(node.member.address) for node in self.nodes.values() if node.may_start}
+        engines = {name: client._client._engine for name, client in self.clients.items()}  # type: ignore[attr-defined]
+        return [
+            name
+            for name, engine in engines.items()
+            if engine is not None and not self.hosts[name].is_dead and there.isdisjoint(engine.connector.addresses)
+        ]
+
     # -- who leads ---------------------------------------------------------------------------------------------------
 
     def leader(self) -> str:

@@ -26,7 +26,7 @@ from copycat.testing.fault import Action
 from copycat.testing.faults import FAULTS
 from copycat.testing.nemesis import Nemesis
 from copycat.testing.network import LinkRule
-from copycat.testing.workload import MACHINES, WORKS, Workload
+from copycat.testing.workload import JUDGE, MACHINES, WORKS, Workload
 
 SECONDS = 60.0
 """How long faults go on."""
@@ -287,7 +287,7 @@ async def _run(
         await cluster.until(lambda: cluster.loop.now >= end, 2 * seconds, "the end of the faults", every=CHECK_SECONDS)
     finally:
         nemesis.stop()
-    await _recover(cluster, workload, calls=5 * len(settings.work))
+    await _recover(cluster, workload, settings)
     workload.stop()
     await cluster.until(lambda: not workload.living, LIVENESS_SECONDS, "pending calls to end")
     await _conclude(cluster, workload)
@@ -296,7 +296,7 @@ async def _run(
     report.problems += workload.verdicts()
 
 
-async def _recover(cluster: SimulatedCluster, workload: Workload, *, calls: int) -> None:
+async def _recover(cluster: SimulatedCluster, workload: Workload, settings: Settings) -> None:
     """34: nothing hinders it any more, so the cluster makes progress."""
     cluster.heal()
     for name, node in cluster.nodes.items():
@@ -304,14 +304,18 @@ async def _recover(cluster: SimulatedCluster, workload: Workload, *, calls: int)
             cluster.start(name)
     await cluster.elected(LIVENESS_SECONDS)
     await cluster.until(lambda: not cluster.membership.is_changing, LIVENESS_SECONDS, "members that are certain")
-    before = workload.counts.ok
+    for name in cluster.stranded():
+        cluster.crash(name)
+    if all(cluster.hosts[name].is_dead for name in cluster.clients):
+        await workload.begin("client-anew", session_timeout=settings.session_timeout)
+    before, calls = workload.counts.ok, 5 * len(settings.work)
     await cluster.until(lambda: workload.counts.ok > before + calls, LIVENESS_SECONDS, "calls to be answered")
 
 
 async def _conclude(cluster: SimulatedCluster, workload: Workload) -> None:
     """A client that knows nothing looks at what there is."""
-    client = await cluster.client("judge")
+    client = await cluster.client(JUDGE)
     try:
-        await cluster.run_on("judge", workload.conclude(client))
+        await cluster.run_on(JUDGE, workload.conclude(client))
     except CopycatError as error:
         raise SimulationError(f"what there is cannot be read in the end: {error}") from error

@@ -4,7 +4,7 @@
 """
 
 from copycat.testing.workload.ledger import Ledger, LedgerMachine
-from copycat.testing.workload.work import Counts, Site, Work
+from copycat.testing.workload.work import JUDGE, Counts, Site, Work
 from copycat.testing.workload.workload import MACHINES, WORKS, Workload
 
-__all__ = ["MACHINES", "WORKS", "Counts", "Ledger", "LedgerMachine", "Site", "Work", "Workload"]
+__all__ = ["JUDGE", "MACHINES", "WORKS", "Counts", "Ledger", "LedgerMachine", "Site", "Work", "Workload"]

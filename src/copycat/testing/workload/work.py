@@ -18,6 +18,7 @@ from copycat.testing.recorder import Recorder
 R = TypeVar("R")
 
 CALL_SECONDS = 20.0
+JUDGE = "judge"  # the client that looks at what there is in the end
 EXACT = (ConsistencyLevel.LINEARIZABLE, ConsistencyLevel.LINEARIZABLE_LEASE)
 """Reads of these levels have one moment, as long as clocks drift no more than leases allow for; here they never do."""
 RETRY_SECONDS = 0.5
