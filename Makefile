@@ -10,7 +10,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.set-up
 LOG    := $(VENV)/set-up.log
 PATHS  := $(wildcard src tests examples benchmarks)
-PROCESSES := tests/process tests/cli tests/chaos tests/benchmarks tests/test_docs.py
+FRONT  := tests/process tests/cli tests/chaos tests/benchmarks tests/test_docs.py tests/simulation tests/canaries
 HEART  := src/copycat/raft/core/*,src/copycat/raft/machine/*,src/copycat/io/storage/*
 
 .DEFAULT_GOAL := help
@@ -55,8 +55,8 @@ pytest: $(STAMP)
 
 # Every test, in two halves at once. What starts processes runs in front, for there they can be interrupted.
 both: $(STAMP)
-	@$(BIN)/python -m pytest $(addprefix --ignore=,$(PROCESSES)) $(ARGS) > $(VENV)/tests.log 2>&1 & beside=$$!; \
-	    $(BIN)/python -m pytest $(PROCESSES) $(ARGS); front=$$?; \
+	@$(BIN)/python -m pytest $(addprefix --ignore=,$(FRONT)) $(ARGS) > $(VENV)/tests.log 2>&1 & beside=$$!; \
+	    $(BIN)/python -m pytest $(FRONT) $(ARGS); front=$$?; \
 	    wait $$beside; beside=$$?; cat $(VENV)/tests.log; exit $$((front | beside))
 
 coverage: $(STAMP)
