@@ -10,11 +10,12 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.set-up
 LOG    := $(VENV)/set-up.log
 PATHS  := $(wildcard src tests examples benchmarks)
-FRONT  := tests/process tests/cli tests/chaos tests/benchmarks tests/test_docs.py tests/simulation tests/canaries
+FRONT  := tests/process tests/cli tests/chaos tests/benchmarks tests/test_docs.py
+RANDOM := tests/simulation tests/canaries tests/raft/core
 HEART  := src/copycat/raft/core/*,src/copycat/raft/machine/*,src/copycat/io/storage/*
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint types contracts pytest both coverage heart mutants canaries fuzz fix bench simulate chaos calls clean
+.PHONY: help run test lint types contracts pytest parts coverage heart mutants canaries fuzz fix bench simulate chaos calls clean
 
 help:
 	@echo 'make run         the demo (sets up .venv on first use)'
@@ -37,7 +38,7 @@ test: $(STAMP)
 	@$(MAKE) --no-print-directory lint
 	@$(MAKE) --no-print-directory types
 	@$(MAKE) --no-print-directory contracts
-	@$(MAKE) --no-print-directory both
+	@$(MAKE) --no-print-directory parts
 
 lint: $(STAMP)
 	@$(BIN)/ruff check --quiet $(PATHS)
@@ -53,11 +54,14 @@ contracts: $(STAMP)
 pytest: $(STAMP)
 	@$(BIN)/python -m pytest $(ARGS)
 
-# Every test, in two halves at once. What starts processes runs in front, for there they can be interrupted.
-both: $(STAMP)
-	@$(BIN)/python -m pytest $(addprefix --ignore=,$(FRONT)) $(ARGS) > $(VENV)/tests.log 2>&1 & beside=$$!; \
+# Every test, in three parts at once: those that start processes wait much, and are in front, for there they can be
+# interrupted.
+parts: $(STAMP)
+	@$(BIN)/python -m pytest $(addprefix --ignore=,$(FRONT) $(RANDOM)) $(ARGS) > $(VENV)/tests.log 2>&1 & beside=$$!; \
+	    $(BIN)/python -m pytest $(RANDOM) $(ARGS) > $(VENV)/random.log 2>&1 & random=$$!; \
 	    $(BIN)/python -m pytest $(FRONT) $(ARGS); front=$$?; \
-	    wait $$beside; beside=$$?; cat $(VENV)/tests.log; exit $$((front | beside))
+	    wait $$random; random=$$?; wait $$beside; beside=$$?; \
+	    cat $(VENV)/random.log $(VENV)/tests.log; exit $$((front | random | beside))
 
 coverage: $(STAMP)
 	@$(BIN)/coverage run -m pytest $(ARGS) && $(BIN)/coverage report
