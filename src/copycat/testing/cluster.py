@@ -233,7 +233,7 @@ class SimulatedCluster:
     def stranded(self) -> list[str]:
         """The clients that live, and were away while everybody they know of left: nobody can tell them who is there."""
         there = {str(node.member.address) for node in self.nodes.values() if node.may_start}
-        engines = {name: client._client._engine for name, client in self.clients.items()}  # type: ignore[attr-defined]  # likewise
+        engines = {name: each._client._engine for name, each in self.clients.items()}  # type: ignore[attr-defined]  # likewise
         return [
             name
             for name, engine in engines.items()
