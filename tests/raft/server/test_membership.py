@@ -160,7 +160,7 @@ async def test_a_member_is_not_promoted_before_it_is_level() -> None:
     async with Growing() as cluster:
         await cluster.join("d", vote=False)
         await cluster.stop("d")
-        await wait_until(lambda: not cluster.servers["a"]._peers.is_up("d"))  # type: ignore[union-attr]
+        await wait_until(lambda: not cluster.servers["a"]._peers.is_up("d"))  # type: ignore[union-attr]  # it is open
         with pytest.raises(NoLeaderError, match="d is not"):
             await cluster.ask(Change.PROMOTE, "d", timeout=MOMENT)
 
@@ -396,7 +396,7 @@ async def test_every_member_is_replaced_under_load_and_nothing_is_lost_or_double
         load = asyncio.ensure_future(keep_adding(client, done))
         for old, new in zip("abc", "def", strict=True):
             await cluster.join(new)
-            await wait_until(lambda: new in cluster.servers and is_voter(cluster, new))  # noqa: B023
+            await wait_until(lambda: new in cluster.servers and is_voter(cluster, new))  # noqa: B023 – awaited in this turn
             await cluster.servers[old].leave()
             await cluster.stop(old)
         await cluster.voting("d", "e", "f")
