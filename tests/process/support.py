@@ -7,7 +7,7 @@ import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from copycat.client import CopycatClient
 from copycat.collections.map import DistributedMap
@@ -16,6 +16,7 @@ from copycat.raft.client.client import RaftClient
 from copycat.testing.processes import PATIENCE_S, LocalCluster
 
 Numbers = DistributedMap[str, int]
+C = TypeVar("C", bound="ProcessCluster")
 
 QUICK = ("--election-timeout", "150", "--heartbeat", "30")
 """Members that miss their leader soon, for tests that need many elections."""
@@ -92,8 +93,14 @@ class ProcessCluster(LocalCluster):
 async def running(
     directory: Path, size: int = 3, *, kind: type[ProcessCluster] = ProcessCluster, **more: Sequence[str]
 ) -> AsyncIterator[ProcessCluster]:
-    """A cluster that has a leader. Whatever happens inside, no process stays; a failure shows the servers' logs."""
-    cluster = kind(directory, size, **more)
+    """A new cluster, as `started`."""
+    async with started(kind(directory, size, **more)) as cluster:
+        yield cluster
+
+
+@asynccontextmanager
+async def started(cluster: C) -> AsyncIterator[C]:
+    """This cluster with a leader. Whatever happens inside, no process stays; a failure shows the servers' logs."""
     try:
         cluster.start()
         await cluster.wait_for_leader()

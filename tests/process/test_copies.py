@@ -14,7 +14,7 @@ from copycat.raft.client.survey import ask
 from copycat.raft.protocol.members import Member
 from copycat.raft.protocol.wire import Tag, decode_message
 from copycat.testing.processes import LOOPBACK, free_ports
-from tests.process.support import QUICK, Numbers, ProcessCluster, client_of
+from tests.process.support import QUICK, Numbers, ProcessCluster, client_of, started
 
 pytestmark = [pytest.mark.process, pytest.mark.slow]
 
@@ -68,18 +68,10 @@ async def _pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter, watch:
 
 @asynccontextmanager
 async def tapped(directory: Path) -> AsyncIterator[Tapped]:
-    """As `running`, with the tap there before the servers are."""
+    """A cluster that has a leader, with the tap there before the servers are."""
     cluster = Tapped(directory, options=QUICK)
-    async with await cluster.tap():
-        try:
-            cluster.start()
-            await cluster.wait_for_leader()
-            yield cluster
-        except BaseException as error:
-            error.add_note(cluster.logs())
-            raise
-        finally:
-            cluster.kill()
+    async with await cluster.tap(), started(cluster):
+        yield cluster
 
 
 async def write(cluster: ProcessCluster, value: int) -> None:
