@@ -1,9 +1,12 @@
 """The command as a whole: help, versions, and what is said of wrong usage."""
 
+import subprocess
+import sys
+
 import pytest
 
 import copycat
-from copycat.cli.main import COMMANDS, main
+from copycat.cli.main import NAMES, load, main
 from tests.cli.support import copycat as run_copycat
 
 
@@ -21,7 +24,7 @@ def run(*arguments: str) -> int:
         return int(exit.code or 0)
 
 
-LISTED = [command.name for command in COMMANDS if command.summary]
+LISTED = [name for name in NAMES if load(name).summary]
 
 
 @pytest.mark.parametrize("name", LISTED)
@@ -44,6 +47,15 @@ def test_the_help_lists_the_commands_for_people(capsys: pytest.CaptureFixture[st
     help = capsys.readouterr().out
     assert all(f"    {name} " in help for name in LISTED)
     assert "bench-client" not in help
+
+
+def test_a_command_is_run_without_what_only_others_need() -> None:
+    program = (
+        "import sys, copycat.cli.main as main; main.make_parsers([main.load('server')]); print(*sorted(sys.modules))"
+    )
+    modules = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
+    assert "copycat.cli.server" in modules
+    assert not [name for name in modules if name.startswith(("copycat.testing", "copycat.cli.chaos"))]
 
 
 def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,41 +3,29 @@
 import os
 import sys
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from importlib import import_module
 
 from copycat import __version__
-from copycat.cli import (
-    backup,
-    bench,
-    bench_client,
-    chaos,
-    demo,
-    inspect,
-    member,
-    repair,
-    restore,
-    server,
-    simulate,
-    status,
-)
 from copycat.cli.command import Command
 from copycat.cli.settings import SettingError, add_flags, resolve
 from copycat.errors import CopycatError
 
-COMMANDS: tuple[Command, ...] = (
-    server.COMMAND,
-    status.COMMAND,
-    member.COMMAND,
-    backup.COMMAND,
-    restore.COMMAND,
-    inspect.COMMAND,
-    repair.COMMAND,
-    demo.COMMAND,
-    bench.COMMAND,
-    simulate.COMMAND,
-    chaos.COMMAND,
-    bench_client.COMMAND,
+NAMES = (
+    "server",
+    "status",
+    "member",
+    "backup",
+    "restore",
+    "inspect",
+    "repair",
+    "demo",
+    "bench",
+    "simulate",
+    "chaos",
+    "bench-client",
 )
+"""Every command, in the order of the help. Each is the COMMAND of the module of its name."""
 
 EPILOG = """\
 example: copycat demo
@@ -53,8 +41,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Raises SystemExit as argparse does: 0 after --help and --version, 2 after a usage error.
     """
-    parser, parsers = make_parsers()
-    options = parser.parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    # A server starts sooner, and is smaller, without what simulates clusters and draws pictures.
+    parser, parsers = make_parsers([load(name) for name in NAMES if name in given[:1]] or map(load, NAMES))
+    options = parser.parse_args(given)
     command: Command = options.command
     try:
         resolve(command.settings, options, command=command.name, prefix=command.prefix, environment=os.environ)
@@ -72,8 +62,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
 
 
-def make_parsers() -> tuple[ArgumentParser, dict[str, ArgumentParser]]:
-    """The parser of `copycat`, and those of its commands by name."""
+def load(name: str) -> Command:
+    """The command of this name."""
+    command: Command = import_module(f"copycat.cli.{name.replace('-', '_')}").COMMAND
+    return command
+
+
+def make_parsers(known: Iterable[Command]) -> tuple[ArgumentParser, dict[str, ArgumentParser]]:
+    """The parser of `copycat`, and those of these commands by name."""
     parser = ArgumentParser(
         prog="copycat",
         description="Your Python processes agree: replicated locks, leaders, maps and state machines.",
@@ -83,7 +79,7 @@ def make_parsers() -> tuple[ArgumentParser, dict[str, ArgumentParser]]:
     parser.add_argument("--version", action="version", version=f"copycat {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     parsers = {}
-    for command in COMMANDS:
+    for command in known:
         if command.summary:
             child = commands.add_parser(command.name, help=command.summary)
         else:

@@ -1,7 +1,6 @@
 """Groups of types to register with a serializer: Copycat's own, and those that installed packages advertise."""
 
 import array
-import importlib.metadata
 import ipaddress
 from collections import OrderedDict, deque
 from collections.abc import Callable
@@ -74,6 +73,8 @@ class ServiceLoaderTypeResolver:
 
     def resolve(self, serializer: "Serializer") -> None:
         """Register all of them, in the order of their names. Raises: RegistrationError if one cannot be loaded."""
+        import importlib.metadata  # a tenth of what `import copycat` takes, and most programs do without
+
         for entry in sorted(importlib.metadata.entry_points(group=ENTRY_POINT_GROUP), key=lambda each: each.name):
             try:
                 loaded = entry.load()

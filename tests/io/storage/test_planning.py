@@ -42,8 +42,8 @@ def header_of(disk: FaultyDisk, path: str) -> SegmentHeader:
 def test_the_defaults_are_those_of_the_reference() -> None:
     log = Log.open(make_disk(), DIRECTORY)
     assert (log.name, log.cluster_id, log.max_segment_size) == ("copycat", b"", 32 << 20)
-    assert log._cache.limit_bytes == 64 << 20
-    assert (SEGMENT_BYTES, CACHE_BYTES) == (32 << 20, 64 << 20)
+    assert log._cache.limit_bytes == 16 << 20
+    assert (SEGMENT_BYTES, CACHE_BYTES) == (32 << 20, 16 << 20)
     assert (log.first_index, log.last_index, log.last_term, log.last_time, log.last_chain) == (1, 0, 0, 0, 0)
     assert (log.durable_index, log.faulty_from, log.torn_path, log.pending_bytes) == (0, None, None, 0)
     assert (log.is_faulty, log.flushing, log.needs_flush) == (False, False, False)

@@ -99,7 +99,7 @@ def test_memory_level_needs_no_directory() -> None:
 def test_the_defaults_are_those_of_the_reference() -> None:
     storage = Storage()
     assert (storage.directory, storage.level) == (".", StorageLevel.DISK)
-    assert (storage.max_segment_size, storage.max_entry_size, storage.cache_size) == (32 << 20, 1 << 20, 64 << 20)
+    assert (storage.max_segment_size, storage.max_entry_size, storage.cache_size) == (32 << 20, 1 << 20, 16 << 20)
     assert storage.free_space_min == 128 << 20
     assert isinstance(storage.disk, OsDisk)
     assert repr(Storage("d")) == "Storage('d', level=StorageLevel.DISK)"

@@ -29,6 +29,8 @@ from copycat.errors import (
     UsageError,
 )
 from copycat.raft.client.client import RaftClient
+from copycat.raft.client.encoding import BATCH_COUNT_FIRST
+from copycat.raft.client.submitter import PART_COUNT
 from copycat.raft.protocol.entries import SESSION_WINDOW
 from copycat.raft.protocol.operations import RESULT_TOO_LARGE, ConsistencyLevel, Failure
 from copycat.raft.protocol.wire import Reason, Tag
@@ -59,6 +61,29 @@ async def test_what_is_called_during_one_turn_leaves_in_one_frame() -> None:
             ("BATCH", 1, 0, ["a", "b"]),
             ("QUERY", 1, 2, 0, ConsistencyLevel.LINEARIZABLE, ["q", "r"]),
         ]
+
+
+@virtual
+async def test_of_a_turn_with_many_calls_a_part_has_left_before_it_is_over() -> None:
+    async with Cluster() as cluster:
+        client = await cluster.client()
+        connection = client._engine.connector.connection  # type: ignore[union-attr]  # it is open
+        flushed: list[int] = []
+        flush = connection.flush  # type: ignore[union-attr]
+        connection.flush = lambda: (flushed.append(len(calls) + 1), flush())  # type: ignore[union-attr, method-assign]
+        cluster.a.frames.clear()
+        calls: list[Future[Any]] = []
+        for number in range(PART_COUNT + 44):
+            calls.append(say(client, str(number)))
+        for _ in range(PART_COUNT):
+            calls.append(ask(client, "q"))
+        assert flushed == [PART_COUNT, 2 * PART_COUNT]
+
+        assert await asyncio.gather(*calls[:300]) == list(range(2, 302))
+        assert len(await asyncio.gather(*calls[300:])) == PART_COUNT
+        sent = [(kind, len(operations)) for kind, *_, operations in map(read, cluster.a.frames)]
+        assert BATCH_COUNT_FIRST == 128  # in a batch, until results were seen
+        assert sent == [("BATCH", 128), ("BATCH", 128), ("BATCH", 44), ("QUERY", 128), ("QUERY", 84), ("QUERY", 44)]
 
 
 @virtual

@@ -77,6 +77,18 @@ async def test_a_log_that_grows_is_let_go_of_behind_the_older_of_two_snapshots()
             assert log_bytes(cluster, name) <= 4 * MEBIBYTE  # of more than six that were written
 
 
+async def test_members_that_apply_the_same_take_their_snapshots_at_different_times_and_none_too_late() -> None:
+    async with make_cluster(log_size=MEBIBYTE) as cluster:
+        client = await cluster.client()
+        for _ in range(65):  # a little more than the log may grow
+            await put(client, "k", LARGE)
+        await quiet(cluster)
+        places = [cluster.status(name).snapshot_index for name in cluster.servers]
+        last = max(cluster.status(name).applied_index for name in cluster.servers)
+        assert len(set(places)) > 1
+        assert all(last * 3 // 4 - 5 <= place <= last for place in places)
+
+
 async def test_a_member_goes_on_from_its_snapshot_with_its_state_its_sessions_and_its_timers() -> None:
     async with make_cluster(1) as cluster:
         client = await cluster.client()

@@ -33,7 +33,7 @@ from copycat.io.storage.writing import Discard, DiskFlush, Part, Prewrite, Write
 logger = logging.getLogger(__name__)
 
 SEGMENT_BYTES = 32 << 20
-CACHE_BYTES = 64 << 20
+CACHE_BYTES = 16 << 20
 
 
 class Log(BaseLog):

@@ -249,7 +249,7 @@ class RaftClient(Buildable):
         decode: Callable[[Any], R] | None = None,
         what: str = "command",
     ) -> CopycatFuture[R]:
-        """Start a command: it leaves at the end of this turn of the loop, in the order of calls.
+        """Start a command: it leaves at the end of this turn of the loop, or sooner among many, in the order of calls.
 
         target: which state machine; 0 where there is one. instance: which handle of this client's calls.
         arguments: what MessagePack carries. timeout: in seconds, None for ever, `...` the client's.

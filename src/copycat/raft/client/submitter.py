@@ -1,5 +1,8 @@
 """What is called during one turn of the loop leaves together; results find their futures; deadlines pass.
 
+A long turn leaves in parts, so that the servers begin with what was called first while the rest is being called: see
+docs/decisions/0016-a-long-turn-leaves-in-parts.md.
+
 Everything happens per turn or per batch. Per command there is an encoded operation, a future, and three appends: no
 task, queue, timer or closure. Deadlines need no structure of their own, either: the earliest is remembered, and when
 it comes, whatever waits is looked through. In steady work that is once per default timeout.
@@ -41,6 +44,9 @@ from copycat.raft.protocol.wire import Reason
 # Waiting operations are looked through at most this often, in seconds, so a deadline passes at most so much late.
 DEADLINE_GRAIN = 0.005
 
+PART_COUNT = 256
+"""So many operations leave before the turn in which they are called is over."""
+
 # What a server may answer instead of executing. Any other name is an exception of the state machine's.
 REFUSALS: dict[str, type[UsageError]] = {
     kind.__name__: kind
@@ -59,7 +65,8 @@ REFUSALS: dict[str, type[UsageError]] = {
 class Submitter:
     """The futures of one client, on one loop.
 
-    on_turn: called once at the end of every turn in which something was submitted. now: the session's time.
+    on_turn: called at the end of every turn in which something was submitted, and whenever PART_COUNT operations were.
+    now: the session's time.
     connector: knows why something could not be sent.
     """
 
@@ -78,6 +85,7 @@ class Submitter:
         self._on_turn = on_turn
         self._now = now
         self._is_turn_scheduled = False
+        self._count = 0  # called since something was sent
         self._earliest = inf  # no deadline of a waiting operation is earlier
         self._looked_at = -inf
 
@@ -86,28 +94,33 @@ class Submitter:
     def command(
         self, operation: bytes, seconds: float | None, decode: Callable[[Any], Any] | None, what: str
     ) -> CopycatFuture[Any]:
-        """Start a command; it leaves at the end of this turn."""
+        """Start a command; it leaves at the end of this turn, or with a part of it."""
         deadline = self._loop.time() + seconds if seconds is not None and seconds > 0 else _no_deadline(seconds)
         if deadline < self._earliest:
             self._earliest = deadline
         future = begin(self._loop, what, decode, deadline)
         self._session.command(operation, future)
-        if not self._is_turn_scheduled:
-            self.end_turn_soon()
+        self._called()
         return future
 
     def query(
         self, operation: bytes, consistency: int, seconds: float | None, decode: Callable[[Any], Any] | None, what: str
     ) -> CopycatFuture[Any]:
-        """Start a query; it leaves at the end of this turn."""
+        """Start a query; it leaves at the end of this turn, or with a part of it."""
         deadline = self._loop.time() + seconds if seconds is not None and seconds > 0 else _no_deadline(seconds)
         if deadline < self._earliest:
             self._earliest = deadline
         future = begin(self._loop, what, decode, deadline)
         self._session.query(operation, future, consistency)
+        self._called()
+        return future
+
+    def _called(self) -> None:
+        self._count += 1
         if not self._is_turn_scheduled:
             self.end_turn_soon()
-        return future
+        elif self._count >= PART_COUNT:
+            self._send()
 
     def end_turn_soon(self) -> None:
         """Send what is to be sent when everything that is ready to run now has run."""
@@ -117,6 +130,10 @@ class Submitter:
 
     def _end_turn(self) -> None:
         self._is_turn_scheduled = False
+        self._send()
+
+    def _send(self) -> None:
+        self._count = 0
         self._on_turn()
 
     # -- results -------------------------------------------------------------------------------------------------------

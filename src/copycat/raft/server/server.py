@@ -259,6 +259,7 @@ class RaftServer(Buildable):
             peers=peers,
             make_executor=self._make_executor,
             log_bytes=raft.log.size_after(executor.applied_index),
+            chance=self._random,
             now_ms=now_ms,
             post=driver.post,
             fail=driver.fail,

@@ -11,6 +11,7 @@ Source: protocol §1.8, §8.4; docs/decisions/0011-snapshots-beside-the-commands
 
 import asyncio
 import logging
+import random
 from collections.abc import Callable, Iterator
 
 from copycat.errors import LogError, SnapshotError, check
@@ -28,6 +29,7 @@ from copycat.raft.server.disk_worker import DiskWorker
 _log = logging.getLogger(__name__)
 
 RETRY_MS = 10_000
+EARLY = 0.25
 
 
 def id_of(file: SnapshotFile) -> SnapshotId:
@@ -39,8 +41,9 @@ def id_of(file: SnapshotFile) -> SnapshotId:
 class SnapshotTaker:
     """Used on the loop's thread only. `post` takes the core's events, `fail` what ends the member.
 
-    log_bytes: how much of the log the newest snapshot does not cover. One is due when that reaches `due_bytes`, or
-    `due_ms` after the last if anything was applied since; None: never by time.
+    log_bytes: how much of the log the newest snapshot does not cover. One is due when that reaches `due_bytes`, or up to
+    EARLY of it sooner, or `due_ms` after the last if anything was applied since; None: never by time.
+    chance: how much sooner, drawn anew for each.
     """
 
     def __init__(
@@ -51,6 +54,7 @@ class SnapshotTaker:
         log_bytes: int,
         due_bytes: int,
         due_ms: int | None,
+        chance: random.Random,
         now_ms: int,
         post: Callable[[Event], None],
         fail: Callable[[BaseException], None],
@@ -61,7 +65,9 @@ class SnapshotTaker:
         self.newest_index = max(snapshots.indices, default=0)
         self._snapshots = snapshots
         self._worker = worker
-        self._due_bytes = due_bytes
+        self._due_bytes_max = due_bytes
+        self._chance = chance
+        self._draw_due_bytes()
         self._due_ms = due_ms
         self._due_at = now_ms + due_ms if due_ms is not None else None
         self._post = post
@@ -98,6 +104,7 @@ class SnapshotTaker:
             self._tell(self.newest_index)
             return
         self.log_bytes = 0
+        self._draw_due_bytes()
         try:
             self._chunks = encode_chunks(capture(executor), self.chunk_bytes)
             self._writer = self._snapshots.begin(header_of(executor, raft, self._snapshots.cluster_id))
@@ -105,6 +112,10 @@ class SnapshotTaker:
             self._failed(error, now_ms)
             return
         self._go_on(now_ms)
+
+    def _draw_due_bytes(self) -> None:
+        """So that not all members are busy with one at once: those that are not make a majority."""
+        self._due_bytes = round(self._due_bytes_max * (1 - EARLY * self._chance.random()))
 
     def _go_on(self, began_ms: int) -> None:
         writer = self._writer

@@ -1,5 +1,6 @@
 """The snapshots of one server: taken, sent, received, and room kept for the next, with one thread beside the loop."""
 
+import random
 from collections.abc import Callable
 
 from copycat.io.storage.snapshots import Snapshots
@@ -27,6 +28,7 @@ class ServerSnapshots:
         peers: Peers,
         make_executor: Callable[[], Executor],
         log_bytes: int,
+        chance: random.Random,
         now_ms: int,
         post: Callable[[Event], None],
         fail: Callable[[BaseException], None],
@@ -38,6 +40,7 @@ class ServerSnapshots:
             log_bytes=log_bytes,
             due_bytes=storage.snapshot_log_size,
             due_ms=round(interval * 1000) if interval is not None else None,
+            chance=chance,
             now_ms=now_ms,
             post=post,
             fail=fail,
