@@ -8,7 +8,7 @@ from benchmarks.cluster import Servers, job, running
 from benchmarks.figures import LOAD_COLUMNS, PER_SECOND, Ratio
 from benchmarks.yardstick import ceiling
 from copycat.cli.bench_client import Job
-from copycat.cli.measuring import Figures
+from copycat.cli.measuring import Figures, together
 
 MANY, SOME, CROWD = 1024, 64, 256
 LIVE_KEYS = 600_000
@@ -18,6 +18,7 @@ SOME_PUTS, MANY_PUTS = f"put, leader, {SOME}", f"put, leader, {MANY:,}"
 SESSIONS = f"put, leader, {CROWD} sessions × 1"
 GETS, TWO_GETS = f"get, linearizable, {MANY:,}", f"get, linearizable, 2 × {MANY:,}"
 STALE_GETS = f"get, serializable, both followers, 2 × {MANY:,}"
+DROWNED = f"put, leader, {SOME}, a follower drowned in gets"
 FULL, EMPTY = f"put, {LIVE_KEYS:,} live keys, {MANY:,}", f"put, no live keys, {MANY:,}"
 CEILING_ONE, CEILING_SOME, CEILING_MANY = "ceiling, 1", f"ceiling, {SOME}", f"ceiling, {MANY:,}"
 
@@ -33,6 +34,7 @@ RATIOS = (
     Ratio(name=f"linearizable gets / puts per second, {MANY:,} in flight", key="per_second", case=GETS, to=MANY_PUTS),
     Ratio(name="serializable on followers / linearizable, two clients", key="per_second", case=STALE_GETS, to=TWO_GETS),
     Ratio(name=f"p99, {LIVE_KEYS:,} live keys / none", key="p99_ms", case=FULL, to=EMPTY),
+    Ratio(name="p99, a follower drowned / undisturbed", key="p99_ms", case=DROWNED, to=SOME_PUTS),
 )
 
 
@@ -58,8 +60,15 @@ async def prepare(options: Options) -> AsyncIterator[Plan]:
             keys = options.pick(LIVE_KEYS, 1_000)
             return await full[0].load(job(options, leader, in_flight=many, keys=keys, fill=True))
 
+        async def measure_drowned() -> Figures:
+            (leader,) = await servers.addresses("leader")
+            follower, *_ = await servers.addresses("followers")
+            (figures, _), _ = await servers.load_each(on(some_puts, leader), on(stale, follower))
+            return together([figures])
+
         many, some, crowd = options.pick((MANY, SOME, CROWD), (16, 4, 3))
         put = job(options, "")
+        some_puts = job(options, "", in_flight=some)
         puts = job(options, "", in_flight=many)
         gets = job(options, "", "get", in_flight=many)
         stale = job(options, "", "get", in_flight=many, consistency="SERIALIZABLE")
@@ -68,7 +77,8 @@ async def prepare(options: Options) -> AsyncIterator[Plan]:
                 load(ONE, "leader", put),
                 load(FAR, "followers", put),
                 *ceiling(options, CEILING_ONE, 1),
-                load(SOME_PUTS, "leader", job(options, "", in_flight=some)),
+                load(SOME_PUTS, "leader", some_puts),
+                Case(DROWNED, measure_drowned),
                 *ceiling(options, CEILING_SOME, some),
                 load(MANY_PUTS, "leader", puts),
                 *ceiling(options, CEILING_MANY, many),
