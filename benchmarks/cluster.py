@@ -2,7 +2,7 @@
 
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any
 from benchmarks.benchmark import BenchmarkError, Options
 from copycat.cli.bench_client import Job, spawn_client
 from copycat.cli.cpu import cpu_seconds
-from copycat.cli.measuring import Figures, Usage, costs, difference, measure_each, summary, together
+from copycat.cli.measuring import Figures, Usage, costs, difference, measure_each, nothing, summary, together
 from copycat.testing.processes import LocalCluster
 
 KEYS = 10_000
@@ -51,17 +51,17 @@ class Servers:
         }[via]
         return [self.cluster.members[name].address for name in wanted]
 
-    async def load(self, *jobs: Job) -> Figures:
-        """Let a client process do each job at once."""
+    async def load(self, *jobs: Job, begin: Callable[[], object] = nothing) -> Figures:
+        """Let a client process do each job at once. `begin` is called when they are told to."""
         leader = await self.leader()
-        found, used = await self.load_each(*jobs)
+        found, used = await self.load_each(*jobs, begin=begin)
         return {**together(found), **costs(used, leader, sum(each["count"] for each in found))}
 
-    async def load_each(self, *jobs: Job) -> tuple[list[Figures], Usage]:
+    async def load_each(self, *jobs: Job, begin: Callable[[], object] = nothing) -> tuple[list[Figures], Usage]:
         """The same, with what each found, and the CPU that the members used."""
         leader = await self.leader()
         clients = [await spawn_client(replace(job, client=number)) for number, job in enumerate(jobs)]
-        found = await measure_each(clients, self.process_ids)
+        found = await measure_each(clients, self.process_ids, begin)
         if await self.leader() != leader:
             raise BenchmarkError("the leader changed while it was measured; run it again on a quieter machine")
         return found

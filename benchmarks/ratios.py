@@ -63,8 +63,8 @@ async def prepare(options: Options) -> AsyncIterator[Plan]:
         async def measure_drowned() -> Figures:
             (leader,) = await servers.addresses("leader")
             follower, *_ = await servers.addresses("followers")
-            (figures, _), _ = await servers.load_each(on(some_puts, leader), on(stale, follower))
-            return together([figures])
+            found, _used = await servers.load_each(on(some_puts, leader), on(stale, follower))
+            return together(found[:1])
 
         many, some, crowd = options.pick((MANY, SOME, CROWD), (16, 4, 3))
         put = job(options, "")

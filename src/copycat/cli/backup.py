@@ -5,19 +5,13 @@ import json
 from argparse import ArgumentParser, Namespace
 
 from copycat.cli.command import Command
-from copycat.cli.settings import Setting, SettingError, positive_number
+from copycat.cli.settings import SOME_MEMBERS, Setting, SettingError, timeout
 from copycat.raft.client.client import BACKUP_SECONDS, RaftClient
 from copycat.raft.protocol.members import parse_members
 
 SETTINGS = (
-    Setting(name="members", metavar="LIST", help="some or all members: host:port,... or id=host:port,..."),
-    Setting(
-        name="timeout",
-        metavar="SECONDS",
-        parse=positive_number,
-        default=BACKUP_SECONDS,
-        help="how long to look for a leader, and to wait for each of its answers (30)",
-    ),
+    SOME_MEMBERS,
+    timeout(BACKUP_SECONDS, "how long to look for a leader, and to wait for each of its answers (30)"),
     Setting(name="force", is_switch=True, default=False, help="replace a file that is there"),
 )
 

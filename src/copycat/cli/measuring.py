@@ -171,18 +171,25 @@ Usage = dict[str, float | None]
 """Seconds of CPU by member; None where the system does not tell."""
 
 
+def nothing() -> None:
+    """Nothing else begins with the clients."""
+
+
 async def measure_each(
-    clients: Sequence[asyncio.subprocess.Process], servers: Mapping[str, int]
+    clients: Sequence[asyncio.subprocess.Process],
+    servers: Mapping[str, int],
+    begin: Callable[[], object] = nothing,
 ) -> tuple[list[Figures], Usage]:
     """Let these clients, just spawned, work at once. What each found, and what the servers used meanwhile.
 
-    servers: process ids by member, of those whose CPU can be read.
+    servers: process ids by member, of those whose CPU can be read. begin: called when the clients are told to go.
     """
     try:
         await asyncio.gather(*(expect(client, READY) for client in clients))
         before = {name: cpu_seconds(process_id) for name, process_id in servers.items()}
         for client in clients:
             tell(client, GO)
+        begin()
         found = await asyncio.gather(*(answer(client) for client in clients))
         after = {name: cpu_seconds(process_id) for name, process_id in servers.items()}
         await asyncio.gather(*(client.wait() for client in clients))

@@ -5,7 +5,7 @@ import json
 from argparse import ArgumentParser, Namespace
 
 from copycat.cli.command import Command
-from copycat.cli.settings import Setting, SettingError, positive_number
+from copycat.cli.settings import SOME_MEMBERS, SettingError, timeout
 from copycat.io.transport.tcp import TcpTransport
 from copycat.raft.inquiry.changes import change_members
 from copycat.raft.protocol.configuration import Change, ChangeOutcome, ChangeRequest, decode_configuration
@@ -13,14 +13,8 @@ from copycat.raft.protocol.members import parse_members
 from copycat.util.address import Address
 
 SETTINGS = (
-    Setting(name="members", metavar="LIST", help="some or all members: host:port,... or id=host:port,..."),
-    Setting(
-        name="timeout",
-        metavar="SECONDS",
-        parse=positive_number,
-        default=30.0,
-        help="how long to try (30)",
-    ),
+    SOME_MEMBERS,
+    timeout(30.0, "how long to try (30)"),
 )
 
 EPILOG = """\

@@ -145,6 +145,14 @@ def natural_number(text: str) -> int:
     return int(text)
 
 
+SOME_MEMBERS = Setting(name="members", metavar="LIST", help="some or all members: host:port,... or id=host:port,...")
+
+
+def timeout(default: float, help: str) -> Setting:
+    """How long to try, in seconds."""
+    return Setting(name="timeout", metavar="SECONDS", parse=positive_number, default=default, help=help)
+
+
 def one_of(*names: str) -> Callable[[str], str]:
     """A reader that takes these names only, in any case."""
 

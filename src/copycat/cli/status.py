@@ -7,20 +7,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from copycat.cli.command import Command
-from copycat.cli.settings import Setting, SettingError, positive_number
+from copycat.cli.settings import SOME_MEMBERS, SettingError, timeout
 from copycat.cli.text import table
 from copycat.raft.client.survey import ask_all, has_answered, summary
 from copycat.raft.protocol.members import parse_members
 
 SETTINGS = (
-    Setting(name="members", metavar="LIST", help="some or all members: host:port,... or id=host:port,..."),
-    Setting(
-        name="timeout",
-        metavar="SECONDS",
-        parse=positive_number,
-        default=3.0,
-        help="how long to wait for each member (3)",
-    ),
+    SOME_MEMBERS,
+    timeout(3.0, "how long to wait for each member (3)"),
 )
 
 EPILOG = """\

@@ -214,7 +214,7 @@ async def test_opening_without_a_leader_says_so_of_each_server() -> None:
         with pytest.raises(NoLeaderError) as caught:
             await client.open(timeout=10)
         assert str(caught.value) == (
-            "no session within 10 s: no leader answered. a (a:1): has no leader; b (b:1): no leader for 4 s. "
+            "no session within 10 s: no leader answered. a (a:1): no leader for 4 s; b (b:1): has no leader. "
             "Check the addresses, or run: copycat status a:1,b:1"
         )
 

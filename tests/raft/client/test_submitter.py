@@ -2,6 +2,7 @@
 
 import asyncio
 from asyncio import Future
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -68,15 +69,18 @@ async def test_of_a_turn_with_many_calls_a_part_has_left_before_it_is_over() -> 
     async with Cluster() as cluster:
         client = await cluster.client()
         connection = client._engine.connector.connection  # type: ignore[union-attr]  # it is open
+        called: list[str] = []
         flushed: list[int] = []
         flush = connection.flush  # type: ignore[union-attr]
-        connection.flush = lambda: (flushed.append(len(calls) + 1), flush())  # type: ignore[union-attr, method-assign]
+        connection.flush = lambda: (flushed.append(len(called)), flush())  # type: ignore[union-attr, method-assign]
+
+        def call(start: Callable[[RaftClient, str], Future[Any]], what: str) -> Future[Any]:
+            called.append(what)
+            return start(client, what)
+
         cluster.a.frames.clear()
-        calls: list[Future[Any]] = []
-        for number in range(PART_COUNT + 44):
-            calls.append(say(client, str(number)))
-        for _ in range(PART_COUNT):
-            calls.append(ask(client, "q"))
+        calls = [call(say, str(number)) for number in range(PART_COUNT + 44)]
+        calls += [call(ask, "q") for _ in range(PART_COUNT)]
         assert flushed == [PART_COUNT, 2 * PART_COUNT]
 
         assert await asyncio.gather(*calls[:300]) == list(range(2, 302))

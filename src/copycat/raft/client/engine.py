@@ -40,7 +40,7 @@ _log = logging.getLogger(__name__)
 EventHandler = Callable[[int, int, list[Any]], object]
 """Takes an event: its index in the log, its id, its arguments."""
 
-PATIENCE_SECONDS_MIN, PATIENCE_SECONDS_MAX = 2.0, 8.0  # an election, with room
+PATIENCE_SECONDS_MIN, PATIENCE_SECONDS_MAX = 1.0, 8.0  # an election; whoever needs longer is given twice as much
 CLOSE_SECONDS = 2.0
 SLEEP_SECONDS_MIN = 0.01  # two clocks are read one after the other: less is not sleep
 

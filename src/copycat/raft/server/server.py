@@ -20,20 +20,15 @@ from copycat.io.transport.tcp import TcpTransport
 from copycat.io.transport.transport import Connection, Server, Transport
 from copycat.raft.core.config import RaftConfig
 from copycat.raft.core.events import Reachable, Unreachable
-from copycat.raft.core.vouched import told
 from copycat.raft.machine.executor import Executor
 from copycat.raft.machine.host import Clockwork
-from copycat.raft.machine.snapshot import restore
-from copycat.raft.protocol.chunks import decode_chunks
-from copycat.raft.protocol.configuration import decode_configuration
 from copycat.raft.protocol.handshake import decode_hello, encode_hello
 from copycat.raft.protocol.members import Member, parse_members
 from copycat.raft.protocol.state_machine import StateMachine
 from copycat.raft.protocol.wire import HEADER_STATUS, Tag, encode_msgpack
 from copycat.raft.server.arguments import listen_address, machines_given, milliseconds_between_checks
-from copycat.raft.server.backups import Backups
-from copycat.raft.server.belonging import Belonging, certainly_removed
-from copycat.raft.server.checks import Checks
+from copycat.raft.server.assembly import assemble
+from copycat.raft.server.belonging import Belonging
 from copycat.raft.server.desk import Desk
 from copycat.raft.server.directory import Directory
 from copycat.raft.server.disk_worker import DiskThread, MakeDiskWorker
@@ -44,7 +39,6 @@ from copycat.raft.server.identity import Identity
 from copycat.raft.server.inbound import Inbound
 from copycat.raft.server.limits import ServerLimits
 from copycat.raft.server.peers import Peers
-from copycat.raft.server.snapshots import ServerSnapshots
 from copycat.raft.server.status import Status, describe
 from copycat.util.address import Address
 from copycat.util.builder import Buildable
@@ -212,67 +206,25 @@ class RaftServer(Buildable):
         directory, peers = self._directory, self._peers
         if directory is None or peers is None:
             raise InvariantError("a driver needs its directory and its peers")
-        loop = asyncio.get_running_loop()
-        snapshots = directory.open_snapshots()
-        newest, log = directory.open_log(snapshots)
-        executor = self._make_executor()
-        if newest is not None:
-            restore(executor, decode_chunks(newest.chunks()))
-        # An election timeout is drawn with every append, for which the system's source is too slow.
-        timeouts = random.Random(self._random.getrandbits(64))
-        now_ms = self._clock.boottime_ms()
-        raft = directory.restore(newest, log, self.config, timeouts.random, now_ms)
-        self.identity.configure(decode_configuration(raft.membership.body), self.members)
-        self.identity.removed = certainly_removed(raft)
-        name = self.member.id
-        driver = Driver(
-            raft=raft,
-            log=log,
-            executor=executor,
-            peers=peers,
-            clock=self._clock,
-            save_vote=directory.save_vote,
-            save_refilled=directory.save_refilled,
-            disk=self._make_worker(f"copycat-{name}-disk", loop),
-            background=self._make_worker(f"copycat-{name}-prewrite", loop),
-            on_fatal=self._fail,
-        )
-        desk = Desk(
-            driver=driver,
+        driver, desk = assemble(
+            directory=directory,
             peers=peers,
             identity=self.identity,
+            given=self.members,
+            storage=self.storage,
+            config=self.config,
             limits=self.limits,
+            clock=self._clock,
             chance=self._random,
+            make_executor=self._make_executor,
+            make_worker=self._make_worker,
+            check_ms=self._check_ms,
+            fail=self._fail,
         )
         desk.on_notice = self._changed.set
-        self.identity.vouched = lambda: told(raft)
-        self.belonging.driver = driver
         desk.on_members = self.belonging.members_changed
         desk.on_configured = self.belonging.configured
-        driver.desk = desk
-        worker = self._make_worker(f"copycat-{name}-snapshots", loop)
-        driver.snapshots = ServerSnapshots(
-            snapshots=snapshots,
-            storage=self.storage,
-            member=name,
-            worker=worker,
-            peers=peers,
-            make_executor=self._make_executor,
-            log_bytes=raft.log.size_after(executor.applied_index),
-            chance=self._random,
-            now_ms=now_ms,
-            post=driver.post,
-            fail=driver.fail,
-        )
-        desk.checks = Checks(
-            driver=driver,
-            peers=peers,
-            snapshots=snapshots if self.storage.level is StorageLevel.DISK else None,
-            worker=worker,
-            interval_ms=self._check_ms,
-            mark=directory.mark_diverged,
-        )
-        desk.backups = Backups(snapshots, worker, driver.snapshots.taker.ask, driver.wake)
+        self.belonging.driver = driver
         self.driver, self.desk = driver, desk
         self._inbound.admit_early_callers(desk)
         driver.start()

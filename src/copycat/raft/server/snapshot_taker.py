@@ -41,9 +41,8 @@ def id_of(file: SnapshotFile) -> SnapshotId:
 class SnapshotTaker:
     """Used on the loop's thread only. `post` takes the core's events, `fail` what ends the member.
 
-    log_bytes: how much of the log the newest snapshot does not cover. One is due when that reaches `due_bytes`, or up to
-    EARLY of it sooner, or `due_ms` after the last if anything was applied since; None: never by time.
-    chance: how much sooner, drawn anew for each.
+    log_bytes: how much of the log the newest snapshot does not cover. One is due when that reaches `due_bytes`, or as
+    much as EARLY of it sooner, by `chance`; or `due_ms` after the last if anything was applied since, None: never.
     """
 
     def __init__(
