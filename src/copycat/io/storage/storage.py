@@ -40,8 +40,10 @@ class Storage(Buildable):
 
     `directory` is made if missing. Sizes are in bytes. Raises: ConfigurationError on a value out of range.
 
-    snapshot_log_size: a snapshot is taken whenever the log has grown by this since the last one, and the log before the
-        last but one goes. Smaller: less disk and a faster start; larger: less work.
+    cache_size: how much of the newest log is also kept in memory, for members that are a little behind; what they need
+        from further back is read from the disk.
+    snapshot_log_size: a snapshot is taken whenever the log has grown by this since the last one, or by up to a quarter
+        less, and the log before the last but one goes. Smaller: less disk and a faster start; larger: less work.
     snapshot_interval: and at least so often, in seconds, if anything was applied since; None: never by time.
     free_space_min: while the disk has less room than this, and than this and one more snapshot take, a leader refuses
         commands and does everything else; 0: never.
