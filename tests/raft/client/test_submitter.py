@@ -72,7 +72,12 @@ async def test_of_a_turn_with_many_calls_a_part_has_left_before_it_is_over() -> 
         called: list[str] = []
         flushed: list[int] = []
         flush = connection.flush  # type: ignore[union-attr]
-        connection.flush = lambda: (flushed.append(len(called)), flush())  # type: ignore[union-attr, method-assign]
+
+        def note_flush() -> None:
+            flushed.append(len(called))
+            flush()
+
+        connection.flush = note_flush  # type: ignore[union-attr, method-assign]
 
         def call(start: Callable[[RaftClient, str], Future[Any]], what: str) -> Future[Any]:
             called.append(what)
