@@ -23,8 +23,9 @@ pytestmark = pytest.mark.process
 
 AS_NOBODY = """
 import os, sys
-from copycat.cli.main import main
+from copycat.cli.main import load, main
 from copycat.util.loop_thread import new_event_loop
+load("server")
 new_event_loop().close()  # everything is imported while it can be
 if os.geteuid() == 0:
     os.setuid(65534)
