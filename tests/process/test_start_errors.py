@@ -22,7 +22,7 @@ from tests.process.support import ProcessCluster, running
 pytestmark = pytest.mark.process
 
 AS_NOBODY = """
-import os, sys
+import os, shutil, sys
 from copycat.cli.main import load, main
 from copycat.util.loop_thread import new_event_loop
 load("server")
