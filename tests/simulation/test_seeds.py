@@ -25,3 +25,9 @@ def test_the_seeds_differ_in_what_they_bring_about() -> None:
 
     assert len({report.trace for report in reports}) == len(reports)
     assert len({report.settings for report in reports}) == len(reports)
+
+
+def test_a_member_that_is_removed_while_it_asks_for_its_vote_ends_as_one_that_was_removed() -> None:
+    report = run_seed(262)  # in which it happens: it ended with the refusal of its vote once
+
+    assert not report.problems, report

@@ -105,12 +105,18 @@ class Belonging:
                 )
 
     async def get_vote(self) -> None:
-        """Ask for the vote that a member which has joined is to have, until there is one."""
-        try:
-            if self._identity.awaits_vote:
+        """Ask for the vote that a member which has joined is to have, until there is one.
+
+        A leader that refuses knows of this member's removal, which may still be taken back: once that is certain, the
+        members say so themselves.
+        """
+        while self._identity.awaits_vote:
+            try:
                 await self._ask(ChangeRequest(Change.PROMOTE, self._own_id), None)
-        except ConfigurationError as error:
-            self._fail(error)
+                return
+            except ConfigurationError as error:
+                _log.warning("%s gets no vote: %s", self._own_id, error, extra={"member": self._own_id})
+                await asyncio.sleep(ASK_SECONDS)
 
     async def leave(self, timeout: float) -> None:
         """Leave for good. Raises: as `change_members`."""
