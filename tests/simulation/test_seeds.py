@@ -4,7 +4,7 @@ import pytest
 
 from copycat.testing.simulator import Report, run_seed
 
-SEEDS = range(12)
+SEEDS = range(20)
 SECONDS = 20.0
 
 pytestmark = [pytest.mark.simulation, pytest.mark.slow]

@@ -71,13 +71,13 @@ async def test_of_a_turn_with_many_calls_a_part_has_left_before_it_is_over() -> 
         connection = client._engine.connector.connection  # type: ignore[union-attr]  # it is open
         called: list[str] = []
         flushed: list[int] = []
-        flush = connection.flush  # type: ignore[union-attr]
+        flush = connection.flush  # type: ignore[union-attr]  # likewise
 
         def note_flush() -> None:
             flushed.append(len(called))
             flush()
 
-        connection.flush = note_flush  # type: ignore[union-attr, method-assign]
+        connection.flush = note_flush  # type: ignore[union-attr, method-assign]  # watched
 
         def call(start: Callable[[RaftClient, str], Future[Any]], what: str) -> Future[Any]:
             called.append(what)

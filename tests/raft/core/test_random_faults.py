@@ -7,7 +7,7 @@ from copycat.raft.core.events import TransferRequested
 from tests.raft.core.cluster import CoreCluster
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", range(60))
 @pytest.mark.parametrize("more", ["nothing", "snapshots", "members"])
 def test_random_faults_never_break_an_invariant_and_the_cluster_recovers(seed: int, more: str) -> None:
     """Crashes, cuts, losses and slow disks at random, then calm: everyone must hold what was acknowledged."""
