@@ -22,6 +22,7 @@ from copycat.raft.protocol.wire import (
     Tag,
     encode_operations,
 )
+from copycat.raft.server.contacts import propose_expiries
 from copycat.raft.server.intake import Intake
 from copycat.raft.server.limits import ServerLimits
 
@@ -51,8 +52,8 @@ def batch(session: int, first: int, count: int = 1, ack: int = 0, blob: bytes | 
     return HEADER_BATCH.pack(Tag.BATCH, session, first, ack, count) + blob
 
 
-def keep_alive(*sessions: int, secret: bytes = SECRET) -> bytes:
-    frames = [KEPT_ALIVE.pack(session, secret, 0, 0, 0) for session in sessions]
+def keep_alive(*sessions: int, secret: bytes = SECRET, stamp: int = 0) -> bytes:
+    frames = [KEPT_ALIVE.pack(session, secret, 0, 0, stamp) for session in sessions]
     return HEADER_KEEP_ALIVE.pack(Tag.KEEP_ALIVE, len(frames)) + b"".join(frames)
 
 
@@ -312,6 +313,56 @@ def test_contact_counts_from_commands_and_keep_alives_that_were_let_in() -> None
     assert desk.intake.contact_ms[5] == 1000
     desk.intake.batch(desk.wire, batch(5, 1))
     assert desk.intake.contact_ms[5] == 2000
+
+
+def test_a_keep_alive_that_a_later_one_has_overtaken_takes_the_session_from_nobody() -> None:
+    desk, other = Desk(), Wire()
+    desk.intake.keep_alive(other, keep_alive(5, stamp=20))
+    desk.now = 2000
+    desk.intake.keep_alive(desk.wire, keep_alive(5, stamp=19))
+    assert desk.intake.origin_of(5) is other
+    assert desk.intake.stamp_of(5) == 20
+    assert desk.intake.contact_ms[5] == 1000
+    desk.intake.keep_alive(desk.wire, keep_alive(5, stamp=20))  # sent twice: the newest connection wins
+    assert desk.intake.origin_of(5) is desk.wire
+
+
+def expired(desk: Desk) -> list[int]:
+    """The sessions whose end is proposed now."""
+    propose_expiries(desk.intake, desk.sessions, desk.now)
+    return [session for kind, session, *_ in desk.items() if kind == ItemKind.EXPIRE]
+
+
+def test_a_session_is_proposed_to_end_once_its_timeout_has_passed_in_silence_and_again_after_another() -> None:
+    desk = Desk()
+    seen = []
+    for desk.now in (1000, 6000, 6001, 6002, 11001, 11002):
+        seen.append(expired(desk))
+    assert seen == [[], [], [5], [], [], [5]]
+
+
+def test_whoever_was_heard_meanwhile_has_the_whole_of_its_time() -> None:
+    desk = Desk()
+    assert expired(desk) == []
+    desk.now = 4000
+    desk.intake.batch(desk.wire, batch(5, 1))
+    seen = []
+    for desk.now in (6001, 9000, 9001):
+        seen.append(expired(desk))
+    assert seen == [[], [], [5]]
+
+
+def test_a_shorter_session_that_begins_meanwhile_ends_no_later_than_its_own_time() -> None:
+    desk = Desk()
+    assert expired(desk) == []
+    desk.now = 1500
+    session = ServerSession(77, b"q" * 16, SECRET, 300)
+    desk.sessions.add(session)
+    desk.intake.registered(session)
+    seen = []
+    for desk.now in (1800, 1801):
+        seen.append(expired(desk))
+    assert seen == [[], [77]]
 
 
 def test_a_turn_is_cut_into_blocks_and_a_larger_item_goes_alone() -> None:

@@ -10,6 +10,7 @@ Source: protocol §2.4, §4.1, §4.2, §7.2.
 """
 
 from collections.abc import Callable
+from math import inf
 
 from copycat.raft.core.events import ChangeProposed, Event
 from copycat.raft.core.raft import Raft
@@ -23,12 +24,20 @@ from copycat.raft.server.intake import Intake
 
 
 def propose_expiries(intake: Intake, sessions: Sessions, now_ms: int) -> None:
-    """Propose the end of every session unheard of for its timeout; again after another, should that be void."""
+    """Propose the end of every session unheard of for its timeout; again after another, should that be void.
+
+    They are looked at when the one unheard of for longest can have timed out, for there may be very many.
+    """
+    if now_ms <= intake.silent_ms:
+        return
+    silent_ms: float = inf
     for session in sessions:
         contact = intake.contact_ms.get(session.id, now_ms)
         if now_ms - contact > session.timeout_ms:
-            intake.contact_ms[session.id] = now_ms
+            intake.contact_ms[session.id] = contact = now_ms
             intake.add(ItemKind.EXPIRE, session.id, session.activity_index)
+        silent_ms = min(silent_ms, contact + session.timeout_ms)
+    intake.silent_ms = silent_ms
 
 
 def propose_moves(raft: Raft, identity: Identity, post: Callable[[Event], None]) -> None:

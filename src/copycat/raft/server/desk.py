@@ -40,6 +40,7 @@ from copycat.raft.server.contacts import propose_expiries, propose_moves, propos
 from copycat.raft.server.delivery import Delivery
 from copycat.raft.server.identity import Identity
 from copycat.raft.server.intake import Intake, encode_results_frame
+from copycat.raft.server.keep_alives import KeepAlives
 from copycat.raft.server.limits import ServerLimits
 from copycat.raft.server.origins import ClientConnection, Origin, RelayedClient
 from copycat.raft.server.peers import Peers
@@ -82,6 +83,7 @@ class Desk:
         self.intake: Intake | None = None  # while this server leads and is ready
         self.reads = Reads(driver, limits.max_waiting_queries)
         self.delivery = Delivery(driver)
+        self._keep_alives = KeepAlives(driver, self._handle)
         self.backups: Backups  # set once, before the driver starts
         self.checks: Checks  # likewise
         self.changes = Changes(driver.post)
@@ -104,6 +106,7 @@ class Desk:
 
     def disconnected(self, client: ClientConnection) -> None:
         self._clients.pop(client.route, None)
+        self._keep_alives.forget(client)
         self.delivery.disconnected(client)
         self.backups.disconnected(client)
         if self.intake is not None:
@@ -123,7 +126,7 @@ class Desk:
                 self._announce_to(client, notice)
 
     def _announce_to(self, client: ClientConnection, notice: bytes) -> None:
-        client.announced = notice
+        client.announced, client.is_settled = notice, False
         client.send(notice)
 
     @property
@@ -143,6 +146,11 @@ class Desk:
 
     def from_client(self, client: ClientConnection, frame: bytes) -> None:
         """A frame of a client connected here. Raises ProtocolError."""
+        if not self._keep_alives.take(client, frame):
+            self._keep_alives.release(client)
+            self._handle(client, frame)
+
+    def _handle(self, client: ClientConnection, frame: bytes) -> None:
         raft = self._driver.raft
         if frame[0] == Tag.EVENTS_AFTER:
             _, session_id, index = unpack(HEADER_EVENTS_AFTER, frame)
@@ -177,7 +185,7 @@ class Desk:
         answer = frame[HEADER_RELAY.size :]
         client.send(answer)
         for session_id in sessions_confirmed(answer):
-            self.delivery.bind(session_id, client)
+            self._settle(session_id, client)
 
     def _as_leader(self, origin: Origin, frame: bytes) -> None:
         intake = self.intake
@@ -302,9 +310,14 @@ class Desk:
         self._driver.executor.take_published()
 
     def confirmed(self, session_id: int, origin: Origin) -> None:
-        """The session lives on this connection: if it is one of ours, its events go down it."""
+        """The session lives on this connection, which may be one of ours."""
         if isinstance(origin, ClientConnection):
-            self.delivery.bind(session_id, origin)
+            self._settle(session_id, origin)
+
+    def _settle(self, session_id: int, client: ClientConnection) -> None:
+        """The session lives on this connection of ours, as its leader says: its events go down it."""
+        client.is_settled = True
+        self.delivery.bind(session_id, client)
 
     def deliver(self, outcomes: list[Outcome]) -> None:
         """Entries were applied: tell the clients whose they are."""

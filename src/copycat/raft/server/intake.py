@@ -77,6 +77,7 @@ class Intake:
         self._bytes = 0
         now = now_ms()
         self.contact_ms: dict[int, int] = {session.id: now for session in sessions}
+        self.silent_ms: float = 0  # until then no session has been unheard of for its timeout
 
     # -- frames ------------------------------------------------------------------------------------------------------
 
@@ -156,6 +157,8 @@ class Intake:
             if session is None or not hmac.compare_digest(session.secret, secret):
                 origin.send(HEADER_ENDED.pack(Tag.ENDED, session_id, End.UNKNOWN))
                 continue
+            if stamp < self._stamps.get(session_id, 0):
+                continue  # overtaken, perhaps by one on the connection that took this one's place
             self.bind(session_id, origin)
             self.contact_ms[session_id] = now
             self._kept[session_id] = (ack, event_ack)
@@ -199,7 +202,8 @@ class Intake:
 
     def registered(self, session: ServerSession) -> Origin | None:
         """A registration was applied: bind the session, and say who asked for it, if it was asked for here."""
-        self.contact_ms[session.id] = self._now_ms()
+        now = self.contact_ms[session.id] = self._now_ms()
+        self.silent_ms = min(self.silent_ms, now + session.timeout_ms)
         origin = self._registering.pop(session.nonce, None)
         if origin is not None:
             self.bind(session.id, origin)

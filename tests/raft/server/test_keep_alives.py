@@ -1,0 +1,157 @@
+"""Keep-alives that bring no news wait for one another; nothing else does, and nothing overtakes them: protocol §5.2."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from copycat.raft.client.states import ClientState
+from copycat.raft.machine.sessions import ServerSession, Sessions
+from copycat.raft.protocol.entries import ItemKind, iterate_items
+from copycat.raft.protocol.wire import HEADER_KEEP_ALIVE, KEPT_ALIVE, Tag
+from copycat.raft.server.keep_alives import GATHERING_SECONDS, TIMEOUT_MS_MIN, KeepAlives
+from copycat.raft.server.origins import ClientConnection
+from copycat.testing.cluster import SimulatedCluster, simulate
+from tests.raft.client.loops import virtual
+
+BATCH = bytes([Tag.BATCH]) + b"..."
+
+
+def keep_alive(*sessions: int, event_ack: int = 0, stamp: int = 0) -> bytes:
+    kept = b"".join(KEPT_ALIVE.pack(session, b"s" * 16, 0, event_ack, stamp) for session in sessions)
+    return HEADER_KEEP_ALIVE.pack(Tag.KEEP_ALIVE, len(sessions)) + kept
+
+
+class Gate:
+    """What is passed on, by route, and the clients of sessions 1 to 3, each settled on a connection of its own."""
+
+    def __init__(self) -> None:
+        self.passed: list[tuple[int, bytes]] = []
+        self.sessions = Sessions()
+        self.executor: Any = self  # whose sessions are these
+        self.clients = [self.client(session) for session in (1, 2, 3)]
+        self.keep_alives = KeepAlives(self, lambda client, frame: self.passed.append((client.route, frame)))
+
+    def client(self, session_id: int, timeout_ms: int = 5000) -> ClientConnection:
+        self.sessions.add(ServerSession(session_id, session_id.to_bytes(16, "big"), b"s" * 16, timeout_ms))
+        nothing: Any = None
+        return ClientConnection(session_id, nothing, delivered={session_id: None}, is_settled=True)
+
+
+async def elapse(seconds: float = GATHERING_SECONDS) -> None:
+    await asyncio.sleep(seconds + 0.001)
+
+
+@virtual
+async def test_those_of_many_sessions_are_passed_on_together_in_the_order_in_which_they_came() -> None:
+    gate = Gate()
+    for client in reversed(gate.clients):
+        assert gate.keep_alives.take(client, keep_alive(client.route))
+        await asyncio.sleep(GATHERING_SECONDS / 4)
+    assert gate.passed == []
+    await elapse(GATHERING_SECONDS / 4)
+    assert gate.passed == [(route, keep_alive(route)) for route in (3, 2, 1)]
+    await elapse()
+    assert len(gate.passed) == 3
+
+
+@virtual
+async def test_the_newest_of_a_connection_stands_for_those_before() -> None:
+    gate = Gate()
+    assert gate.keep_alives.take(gate.clients[0], keep_alive(1, stamp=5))
+    assert gate.keep_alives.take(gate.clients[0], keep_alive(1, stamp=6))
+    await elapse()
+    assert gate.passed == [(1, keep_alive(1, stamp=6))]
+
+
+@virtual
+async def test_what_a_client_says_next_does_not_overtake_the_one_that_waits() -> None:
+    gate = Gate()
+    first, second, _ = gate.clients
+    for client in (first, second):
+        assert gate.keep_alives.take(client, keep_alive(client.route))
+    assert not gate.keep_alives.take(first, BATCH)
+    gate.keep_alives.release(first)
+    assert gate.passed == [(1, keep_alive(1))]
+    await elapse()
+    assert gate.passed == [(1, keep_alive(1)), (2, keep_alive(2))]
+
+
+@virtual
+async def test_one_whose_connection_is_gone_is_forgotten() -> None:
+    gate = Gate()
+    assert gate.keep_alives.take(gate.clients[0], keep_alive(1))
+    gate.keep_alives.forget(gate.clients[0])
+    await elapse()
+    assert gate.passed == []
+
+
+@virtual
+async def test_the_first_since_a_notice_of_a_leader_does_not_wait() -> None:
+    gate = Gate()
+    gate.clients[0].is_settled = False
+    assert not gate.keep_alives.take(gate.clients[0], keep_alive(1))
+
+
+@virtual
+async def test_one_of_a_session_that_lives_on_another_connection_or_is_unknown_does_not_wait() -> None:
+    gate = Gate()
+    assert not gate.keep_alives.take(gate.clients[0], keep_alive(2))
+    gate.clients[0].delivered[9] = None
+    assert not gate.keep_alives.take(gate.clients[0], keep_alive(9))
+
+
+@virtual
+async def test_one_that_acknowledges_events_does_not_wait_and_one_that_repeats_it_does() -> None:
+    gate = Gate()
+    session = gate.sessions.get(1)
+    assert session is not None
+    session.publish(7, b"event")
+    assert not gate.keep_alives.take(gate.clients[0], keep_alive(1, event_ack=7))
+    session.acknowledge_events(7)
+    assert gate.keep_alives.take(gate.clients[0], keep_alive(1, event_ack=7))
+
+
+@virtual
+async def test_a_short_session_has_no_time_to_wait() -> None:
+    gate = Gate()
+    assert not gate.keep_alives.take(gate.client(4, TIMEOUT_MS_MIN - 1), keep_alive(4))
+    assert gate.keep_alives.take(gate.client(5, TIMEOUT_MS_MIN), keep_alive(5))
+
+
+@virtual
+async def test_one_of_several_sessions_or_of_another_length_than_it_says_does_not_wait() -> None:
+    gate = Gate()
+    assert not gate.keep_alives.take(gate.clients[0], keep_alive(1, 1))
+    assert not gate.keep_alives.take(gate.clients[0], keep_alive(1)[:-1])
+    assert not gate.keep_alives.take(gate.clients[0], bytes([Tag.KEEP_ALIVE]))
+
+
+@pytest.mark.simulation
+@pytest.mark.parametrize("seed", range(2))
+def test_idle_sessions_of_all_servers_share_entries_and_none_of_them_ends(seed: int) -> None:
+    sessions, seconds = 60, 10.0
+
+    async def scenario(cluster: SimulatedCluster) -> None:
+        clients = [await cluster.client() for _ in range(sessions)]
+        leader = cluster.nodes[await cluster.elected()]
+        await cluster.level()
+        assert leader.server is not None
+        assert leader.server.driver is not None
+        log = leader.server.driver.log
+        first = log.last_index + 1
+        await asyncio.sleep(seconds)
+        kept = [
+            item
+            for block in log.read(first, log.last_index, 1 << 30)
+            for item in iterate_items(block.body)
+            if item.kind == ItemKind.KEEP_ALIVE
+        ]
+        entries, words = len(kept), sum(len(item.blob) // 24 for item in kept)
+        assert words > sessions * 5  # a third of 5 s each
+        assert entries < seconds / GATHERING_SECONDS * 3  # each server passes on once in so long
+        assert entries < words / 2
+        assert leader.server.status().sessions == sessions
+        assert {client.state for client in clients} == {ClientState.CONNECTED}
+
+    simulate(scenario, seed=seed)
