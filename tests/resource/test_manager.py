@@ -216,7 +216,7 @@ async def test_each_operation_of_a_batch_has_its_own_index_target_and_outcome(cc
         [3, 7, 1, 1, 1, 1],
     ]
 
-    results = decode_results(encode_results(replicas.replicas[0].manager.execute(session, 100, batch)))
+    results = decode_results(encode_results(replicas.replicas[0].manager.execute(session, 100, batch, alike=False)))
     assert results[0] == [10, 100, 7]
     assert (results[1].kind, results[1].message) == ("ValueError", "cannot add -1")
     assert results[2] == [20, 102, 9]
@@ -232,7 +232,9 @@ async def test_a_result_is_what_it_was_when_its_operation_ended(cc: Copycat, rep
     session = replicas.replicas[0].executor.sessions.get(2)
     assert session is not None
 
-    results = replicas.replicas[0].manager.execute(session, 100, [[3, 1, REMEMBER, "one"], [3, 1, REMEMBER, "two"]])
+    results = replicas.replicas[0].manager.execute(
+        session, 100, [[3, 1, REMEMBER, "one"], [3, 1, REMEMBER, "two"]], alike=False
+    )
     assert decode_results(encode_results(results)) == [["one"], ["one", "two"]]
 
 
@@ -249,7 +251,9 @@ async def test_an_error_that_cannot_say_what_it_is_stops_nothing(cc: Copycat, re
     session = replicas.replicas[0].executor.sessions.get(2)
     assert session is not None
 
-    assert replicas.replicas[0].manager.execute(session, 100, [[3, 1, ADD, Raising(1)]]) == [Failure("MuteError", "")]
+    assert replicas.replicas[0].manager.execute(session, 100, [[3, 1, ADD, Raising(1)]], alike=False) == [
+        Failure("MuteError", "")
+    ]
 
 
 @pytest.mark.parametrize("error", [MemoryError, RecursionError, ImportError, OSError])
@@ -265,13 +269,13 @@ async def test_what_says_that_the_member_is_unwell_halts_it(
     assert session is not None
 
     with pytest.raises(error, match="unwell"):
-        replicas.replicas[0].manager.execute(session, 100, [[3, 1, 1, Unwell(1)]])
+        replicas.replicas[0].manager.execute(session, 100, [[3, 1, 1, Unwell(1)]], alike=False)
 
 
 async def test_a_query_without_a_session_is_nobodys(cc: Copycat, replicas: Replicas) -> None:
     await cc.create("a", Counter)
 
-    assert replicas.replicas[0].manager.query(None, [[3, 1, 2]]) == [0]
+    assert replicas.replicas[0].manager.query(None, [[3, 1, 2]], alike=False) == [0]
 
 
 # -- sessions and timers -----------------------------------------------------------------------------------------------

@@ -68,7 +68,7 @@ class MapMachine(StateMachine, name="copycat.map", version=1):
 
     def configure(self, executor: Executor) -> None:
         self._executor = executor
-        executor.register_command(PUT, self._put)
+        executor.register_command(PUT, self._put, many=self._put_many)
         executor.register_command(PUT_IF_ABSENT, self._put_if_absent)
         executor.register_command(REMOVE, self._remove)
         executor.register_command(REMOVE_VALUE, self._remove_value)
@@ -79,7 +79,7 @@ class MapMachine(StateMachine, name="copycat.map", version=1):
         executor.register_command(CLEAR, self._clear)
         executor.register_command(LISTEN, self._listen)
         executor.register_command(UNLISTEN, self._unlisten)
-        executor.register_query(GET, self._get)
+        executor.register_query(GET, self._get, many=self._get_many)
         executor.register_query(ENTRY, self._entry)
         executor.register_query(CONTAINS_KEY, self._contains_key)
         executor.register_query(CONTAINS_VALUE, self._contains_value)
@@ -137,6 +137,23 @@ class MapMachine(StateMachine, name="copycat.map", version=1):
             self._tell(key, previous, value)
         return previous
 
+    def _put_many(self, commit: Commit, operations: list[list[Any]], results: list[Any]) -> None:
+        """Plain puts, while nobody listens and nothing goes by itself."""
+        if self._bound or self._heard:
+            return
+        records, order, index = self._records, self._order, commit.index
+        for _, _, _, key, value, ttl_ms, mode in operations:
+            if key.__class__ is not bytes or value.__class__ is not bytes or ttl_ms or mode:
+                break
+            record = records.get(key)
+            records[key] = Record(value, index)
+            index += 1
+            if record is None:
+                order.added += 1
+                results.append(None)
+            else:
+                results.append(record.value)
+
     def _put_if_absent(self, commit: Commit, key: bytes, value: bytes, ttl_ms: int, mode: int) -> bytes | None:
         existing = self._get(commit, key)
         return self._put(commit, key, value, ttl_ms, mode) if existing is None else existing
@@ -191,6 +208,12 @@ class MapMachine(StateMachine, name="copycat.map", version=1):
     def _get(self, commit: Commit, key: bytes) -> bytes | None:
         record = self._records.get(key)
         return None if record is None else record.value
+
+    def _get_many(self, commit: Commit, operations: list[list[Any]], results: list[Any]) -> None:
+        get = self._records.get
+        for _, _, _, key in operations:
+            record = get(key)
+            results.append(None if record is None else record.value)
 
     def _entry(self, commit: Commit, key: bytes) -> list[bytes | int] | None:
         record = self._records.get(key)

@@ -33,6 +33,9 @@ def encode_key(key: Any, registry: Registry) -> bytes:
     Raises: SerializationError for other types (floats, lists, dicts and None among them), lone surrogates and
     tuples deeper than 16; TooLargeError over 4 KiB.
     """
+    if key.__class__ is str and key.isascii() and len(key) < KEY_SIZE_BYTES_MAX:  # most are
+        text: str = key
+        return b"s" + text.encode()
     data = _encode(key, KEY_DEPTH_MAX, registry)
     if len(data) > KEY_SIZE_BYTES_MAX:
         raise _too_large(len(data))

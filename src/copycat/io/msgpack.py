@@ -60,8 +60,8 @@ CORE_TYPES: Final = frozenset({*FLAT, *LEAVES, list, tuple, dict, set, frozenset
 _ARRAY_HEADS: Final = (0x90, 0xDC, 0xDD)
 _MAP_HEADS: Final = (0x80, 0xDE, 0xDF)
 _ARRAY_EXTENSIONS: Final = tuple(bytes((code,)) for code in (TUPLE, SET, FROZENSET, REGISTERED))
-_CONTAINER_HEADS: Final = frozenset({*range(0x80, 0xA0), *range(0xC7, 0xCA), *range(0xD4, 0xD9), *range(0xDC, 0xE0)})
-_OTHER_HEADS: Final = bytes(sorted(set(range(256)) - _CONTAINER_HEADS))
+CONTAINER_HEADS: Final = frozenset({*range(0x80, 0xA0), *range(0xC7, 0xCA), *range(0xD4, 0xD9), *range(0xDC, 0xE0)})
+_OTHER_HEADS: Final = bytes(sorted(set(range(256)) - CONTAINER_HEADS))
 # Of each head byte: the size of the whole item, 0 where the bytes that follow say it.
 _ITEM_BYTES: Final = (
     *(1 for _ in range(0x80)),  # small ints
@@ -104,9 +104,7 @@ def _header(heads: tuple[int, int, int], count: int) -> bytes:
 def check_depth(data: bytes, depth_max: int) -> None:
     """Raise DecodeError if containers in a value's bytes are nested deeper than `depth_max`; decodes nothing."""
     # No more than `depth_max` containers cannot be nested deeper: only other values are walked through.
-    if len(data) <= depth_max or data[0] not in _CONTAINER_HEADS:
-        return
-    if len(data.translate(None, _OTHER_HEADS)) > depth_max:
+    if len(data) > depth_max and len(data.translate(None, _OTHER_HEADS)) > depth_max:
         _walk(data, depth_max)
 
 

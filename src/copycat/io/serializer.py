@@ -24,7 +24,7 @@ from copycat.io.registry import (
     type_name,
 )
 from copycat.io.resolvers import PrimitiveTypeResolver, StdlibTypeResolver
-from copycat.io.values import ValueEncoding
+from copycat.io.values import ValueEncoding, encode_plain
 
 __all__ = [
     "ENCODING_VERSION",
@@ -129,9 +129,12 @@ class Serializer:
         Raises: SerializationError for None (it means absent), for types it does not know, for what is nested deeper
         than `max_depth` or contains itself; TooLargeError over `max_size` bytes.
         """
-        if value is None:
+        if value.__class__ is bytes or (value.__class__ is str and value.isascii()):  # many are
+            data = encode_plain(value)
+        elif value is None:
             raise SerializationError("None cannot be a value: it means absent; remove the value instead")
-        data = self._values.encode(value)
+        else:
+            data = self._values.encode(value)
         if len(data) > self.max_size:
             raise TooLargeError(
                 f"a value of {len(data)} bytes; the limit is {self.max_size}: store it in parts",

@@ -21,6 +21,7 @@ from copycat.errors import DecodeError, SerializationError
 from copycat.io.buffer import Buffer
 from copycat.io.msgpack import (
     BIG_INT,
+    CONTAINER_HEADS,
     CORE_TYPES,
     FLAT,
     FROZENSET,
@@ -57,7 +58,7 @@ _VALUE_TYPES: Final = (
     "dataclasses, msgspec Structs and registered types"
 )
 
-_encode: Final = msgspec.msgpack.Encoder().encode
+encode_plain: Final = msgspec.msgpack.Encoder().encode
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -94,14 +95,14 @@ class ValueEncoding:
         """
         if value.__class__ in SIMPLE and value == value:  # a NaN is not
             try:
-                return _encode(value)
+                return encode_plain(value)
             except (OverflowError, UnicodeEncodeError):
                 pass  # it is walked, which knows what to do
         try:
             try:
-                return _encode(self._plain(value, self._serializer.max_depth, True))
+                return encode_plain(self._plain(value, self._serializer.max_depth, True))
             except OverflowError:  # somewhere in a flat list is an int beyond 64 bits: look at every member
-                return _encode(self._plain(value, self._serializer.max_depth, False))
+                return encode_plain(self._plain(value, self._serializer.max_depth, False))
         except UnicodeEncodeError as error:
             raise SerializationError(f"a text in the value has a lone surrogate: {error}") from error
         except RecursionError as error:
@@ -129,9 +130,9 @@ class ValueEncoding:
         if kind is dict:
             return self._plain_dict(value, depth, trusting)
         if kind is tuple:
-            return msgspec.msgpack.Ext(TUPLE, _encode(self._plain_list(value, depth, trusting)))
+            return msgspec.msgpack.Ext(TUPLE, encode_plain(self._plain_list(value, depth, trusting)))
         if kind is set or kind is frozenset:
-            members = sorted(_encode(self._plain(each, depth - 1, trusting)) for each in value)
+            members = sorted(encode_plain(self._plain(each, depth - 1, trusting)) for each in value)
             code = SET if kind is set else FROZENSET
             return msgspec.msgpack.Ext(code, array_header(len(members)) + b"".join(members))
         return self._plain_object(value, depth, trusting)
@@ -150,8 +151,8 @@ class ValueEncoding:
         for key, each in value.items():
             if is_record(key.__class__) and self._registry.writer_of(key.__class__) is None:
                 raise SerializationError(f"register {type_name(key.__class__)} to use it as the key of a dict")
-            parts.append(_encode(self._plain(key, depth - 1, trusting)))
-            parts.append(_encode(self._plain(each, depth - 1, trusting)))
+            parts.append(encode_plain(self._plain(key, depth - 1, trusting)))
+            parts.append(encode_plain(self._plain(each, depth - 1, trusting)))
         return msgspec.Raw(b"".join(parts))
 
     def _plain_object(self, value: Any, depth: int, trusting: bool) -> Any:
@@ -179,7 +180,7 @@ class ValueEncoding:
             body = member_name(value)
         else:
             body = self._plain_record(value, depth - 1, trusting)
-        return msgspec.msgpack.Ext(REGISTERED, _encode([registration.wire_id, body]))
+        return msgspec.msgpack.Ext(REGISTERED, encode_plain([registration.wire_id, body]))
 
     def _plain_record(self, value: Any, depth: int, trusting: bool) -> Any:
         kind = value.__class__
@@ -205,8 +206,14 @@ class ValueEncoding:
     def decode(self, data: bytes | bytearray | memoryview) -> Any:
         """The value `data` encodes, as the built-in or registered type it was. Raises: DecodeError."""
         data = bytes(data)
-        check_depth(data, self._serializer.max_depth)
-        return self.decode_trusted(data)
+        if data and data[0] in CONTAINER_HEADS:
+            check_depth(data, self._serializer.max_depth)
+        try:
+            return self._decode_any(data)
+        except DecodeError:
+            raise
+        except Exception as error:
+            raise _unreadable(data, error) from error
 
     def decode_trusted(self, data: bytes) -> Any:
         """As `decode`, of bytes that were made here, which are known not to be nested too deeply."""
@@ -214,8 +221,8 @@ class ValueEncoding:
             return self._decode_any(data)
         except DecodeError:
             raise
-        except Exception as error:  # registered types run code of their own, which may raise anything on bad bytes
-            raise DecodeError(f"{len(data)} bytes are not a value: {error}") from error
+        except Exception as error:
+            raise _unreadable(data, error) from error
 
     def convert(self, value: Any, kind: Any) -> Any:
         """A decoded value as `kind`. Raises: DecodeError if it does not fit."""
@@ -277,6 +284,11 @@ class ValueEncoding:
         if reader.remaining:
             raise DecodeError(f"{reader.remaining} bytes too many for {type_name(kind)}")
         return value
+
+
+def _unreadable(data: bytes, error: Exception) -> DecodeError:
+    """Registered types run code of their own, which may raise anything on bad bytes."""
+    return DecodeError(f"{len(data)} bytes are not a value: {error}")
 
 
 def _refusal(value: Any) -> str:

@@ -8,7 +8,7 @@ programs: `Resource`. Both: `Command` and `Query` classes, or plain operation id
 from copycat.raft.client.future import CopycatFuture
 from copycat.raft.client.states import Loss
 from copycat.raft.protocol.operations import Command, ConsistencyLevel, Operation, PersistenceMode, Query
-from copycat.raft.protocol.state_machine import Commit, Derived, Executor, Scheduled, Session, StateMachine
+from copycat.raft.protocol.state_machine import Commit, Derived, Executor, Many, Scheduled, Session, StateMachine
 from copycat.resource.audience import Audience
 from copycat.resource.entries import Entry, update_entry
 from copycat.resource.handover import HandoverFuture
@@ -30,6 +30,7 @@ __all__ = [
     "Lifetime",
     "Lifetimes",
     "Loss",
+    "Many",
     "OnEnd",
     "OnGap",
     "Operation",

@@ -75,16 +75,18 @@ class ResourceManager:
 
     # -- what the executor calls -------------------------------------------------------------------------------------
 
-    def execute(self, session: ServerSession, first_index: int, operations: list[list[Any]]) -> list[Any]:
+    def execute(
+        self, session: ServerSession, first_index: int, operations: list[list[Any]], *, alike: bool
+    ) -> list[Any]:
         """The results of a batch of commands, at consecutive indices.
 
         Raises only what halts the member: MissingTypeError, and what says that the process is unwell.
         """
-        return self._run(session, first_index, 1, operations)
+        return self._run(session, first_index, 1, operations, alike)
 
-    def query(self, session: ServerSession | None, operations: list[list[Any]]) -> list[Any]:
+    def query(self, session: ServerSession | None, operations: list[list[Any]], *, alike: bool) -> list[Any]:
         """The results of a batch of queries at the current state."""
-        return self._run(session or NOBODY, self._clockwork.index, 0, operations)
+        return self._run(session or NOBODY, self._clockwork.index, 0, operations, alike)
 
     def session_began(self, session: ServerSession) -> None:
         """Tell every resource, in the order of their ids."""
@@ -122,11 +124,18 @@ class ResourceManager:
 
     # -- the hot path ------------------------------------------------------------------------------------------------
 
-    def _run(self, session: ServerSession, index: int, step: int, operations: list[list[Any]]) -> list[Any]:
+    def _run(
+        self, session: ServerSession, index: int, step: int, operations: list[list[Any]], alike: bool
+    ) -> list[Any]:
         """Run commands at `index` and on, by `step` 1; or queries, all at `index`, by `step` 0."""
+        results = self._run_together(session, index, step, operations) if alike else []
+        if results:
+            if len(results) == len(operations):
+                return results
+            index += step * len(results)
+            operations = operations[len(results) :]
         clockwork, hosts = self._clockwork, self.hosts
         time = clockwork.wall_ms
-        results: list[Any] = []
         add = results.append
         target, host = -1, None
         table: dict[int, Callable[..., Any]] = {}
@@ -152,6 +161,19 @@ class ResourceManager:
                 raise
             except Exception as error:
                 add(_failure(error))
+        return results
+
+    def _run_together(self, session: ServerSession, index: int, step: int, operations: list[list[Any]]) -> list[Any]:
+        """What can be done in one go of operations that are alike: the results of so many from the front on."""
+        target, instance = operations[0][:2]
+        host = self.hosts.get(target)
+        if host is None:
+            return []
+        self._clockwork.index = index
+        commit = Commit(index, self._clockwork.wall_ms, session, instance)
+        results = host.execute_many(host.commands if step else host.queries, commit, operations)
+        if not _FIXED.issuperset(map(type, results)):
+            results = [each if each.__class__ in _FIXED else Raw(encode_msgpack(each)) for each in results]
         return results
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from copycat.errors import IndeterminateError
-from copycat.raft.client.future import CopycatFuture, begin
+from copycat.raft.client.future import CopycatFuture
 from tests.raft.client.loops import Cluster, ask, say, turn, virtual
 
 Begin = Callable[[], "CopycatFuture[str]"]
@@ -18,7 +18,13 @@ Begin = Callable[[], "CopycatFuture[str]"]
 async def new() -> Begin:
     """Makes the future of one put."""
     loop = asyncio.get_running_loop()
-    return lambda: begin(loop, "map 'users'.put")
+
+    def begin() -> CopycatFuture[str]:
+        future = CopycatFuture[str](loop=loop)
+        future.what = "map 'users'.put"
+        return future
+
+    return begin
 
 
 async def test_a_future_used_as_truth_value_raises_and_names_what_was_forgotten(new: Begin) -> None:

@@ -269,7 +269,7 @@ class RaftClient(Buildable):
         if loop is None or loop is not self._loop:
             raise self._misuse()
         operation = encode_operation(target, instance, operation_id, arguments, what)
-        return self._submitter.command(operation, self.timeout if timeout is ... else timeout, decode, what)
+        return self._submitter.submit(operation, self.timeout if timeout is ... else timeout, decode, what)
 
     def query(
         self,
@@ -297,7 +297,7 @@ class RaftClient(Buildable):
         if loop is None or loop is not self._loop:
             raise self._misuse()
         operation = encode_operation(target, instance, operation_id, arguments, what)
-        return self._submitter.query(operation, consistency, self.timeout if timeout is ... else timeout, decode, what)
+        return self._submitter.submit(operation, self.timeout if timeout is ... else timeout, decode, what, consistency)
 
     def _misuse(self) -> CopycatError:
         """Why an operation cannot be taken here and now."""

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 from collections.abc import Callable
-from math import inf
 from typing import Any, NoReturn, TypeVar
 
 from copycat.errors import Outcome
@@ -24,7 +23,7 @@ class CopycatFuture(asyncio.Future[R]):
     deadline: when to give up, in seconds on the loop's clock; infinity for never.
     """
 
-    # One is made per operation, so there is no `__init__`: `begin` below is as cheap as it gets.
+    # One is made per operation, so there is no `__init__`: whoever makes one sets these.
     __slots__ = ("deadline", "decode", "what")
 
     what: str
@@ -48,17 +47,3 @@ class CopycatFuture(asyncio.Future[R]):
             outcome,
             extra={"operation": self.what, "outcome": outcome},
         )
-
-
-def begin(
-    loop: asyncio.AbstractEventLoop,
-    what: str,
-    decode: Callable[[Any], Any] | None = None,
-    deadline: float = inf,
-) -> CopycatFuture[Any]:
-    """The future of an operation that starts now."""
-    future: CopycatFuture[Any] = CopycatFuture(loop=loop)
-    future.what = what
-    future.decode = decode
-    future.deadline = deadline
-    return future

@@ -35,7 +35,7 @@ from copycat.errors import (
     UsageError,
 )
 from copycat.raft.client.connector import Connector
-from copycat.raft.client.future import CopycatFuture, begin
+from copycat.raft.client.future import CopycatFuture
 from copycat.raft.client.outcomes import Ended, QueriesRefused, Resolved
 from copycat.raft.client.session import ClientSession
 from copycat.raft.protocol.operations import RESULT_TOO_LARGE, Failure
@@ -91,36 +91,33 @@ class Submitter:
 
     # -- submitting ----------------------------------------------------------------------------------------------------
 
-    def command(
-        self, operation: bytes, seconds: float | None, decode: Callable[[Any], Any] | None, what: str
+    def submit(
+        self,
+        operation: bytes,
+        seconds: float | None,
+        decode: Callable[[Any], Any] | None,
+        what: str,
+        consistency: int | None = None,
     ) -> CopycatFuture[Any]:
-        """Start a command; it leaves at the end of this turn, or with a part of it."""
+        """Start a command, or a query with its `consistency`; it leaves at the end of this turn, or with a part of it.
+
+        One function, for there is nothing that is done more often here.
+        """
         deadline = self._loop.time() + seconds if seconds is not None and seconds > 0 else _no_deadline(seconds)
         if deadline < self._earliest:
             self._earliest = deadline
-        future = begin(self._loop, what, decode, deadline)
-        self._session.command(operation, future)
-        self._called()
-        return future
-
-    def query(
-        self, operation: bytes, consistency: int, seconds: float | None, decode: Callable[[Any], Any] | None, what: str
-    ) -> CopycatFuture[Any]:
-        """Start a query; it leaves at the end of this turn, or with a part of it."""
-        deadline = self._loop.time() + seconds if seconds is not None and seconds > 0 else _no_deadline(seconds)
-        if deadline < self._earliest:
-            self._earliest = deadline
-        future = begin(self._loop, what, decode, deadline)
-        self._session.query(operation, future, consistency)
-        self._called()
-        return future
-
-    def _called(self) -> None:
+        future: CopycatFuture[Any] = CopycatFuture(loop=self._loop)
+        future.what, future.decode, future.deadline = what, decode, deadline
+        if consistency is None:
+            self._session.command(operation, future)
+        else:
+            self._session.query(operation, future, consistency)
         self._count += 1
         if not self._is_turn_scheduled:
             self.end_turn_soon()
         elif self._count >= PART_COUNT:
             self._send()
+        return future
 
     def end_turn_soon(self) -> None:
         """Send what is to be sent when everything that is ready to run now has run."""
@@ -218,7 +215,8 @@ class Submitter:
     def _expire_sent(self, futures: list[CopycatFuture[Any]], now: float) -> None:
         """The session goes on with the command: another future takes the place of the one that gave up."""
         for future in self._overdue(futures, now):
-            later = futures[futures.index(future)] = begin(self._loop, future.what, future.decode)
+            later = futures[futures.index(future)] = CopycatFuture(loop=self._loop)
+            later.what, later.decode, later.deadline = future.what, future.decode, inf
             message = (
                 f"{future.what} was sent, but no answer came in time. It may or may not have happened: wait on with "
                 "`await error.operation`, or read before repeating"

@@ -44,10 +44,15 @@ _INTEGER = frozenset({int})
 class Machines(Protocol):
     """The state machines of a replica: one, or a manager of many."""
 
-    def execute(self, session: ServerSession, first_index: int, operations: list[list[Any]]) -> list[Any]:
-        """The results of a batch, one each, at consecutive indices. Raises only what halts the member."""
+    def execute(
+        self, session: ServerSession, first_index: int, operations: list[list[Any]], *, alike: bool
+    ) -> list[Any]:
+        """The results of a batch, one each, at consecutive indices. Raises only what halts the member.
 
-    def query(self, session: ServerSession | None, operations: list[list[Any]]) -> list[Any]:
+        alike: whether they are several of one target, handle and id.
+        """
+
+    def query(self, session: ServerSession | None, operations: list[list[Any]], *, alike: bool) -> list[Any]:
         """The results of queries at the current state, which they do not change."""
 
     def session_began(self, session: ServerSession) -> None: ...
@@ -217,8 +222,8 @@ class Executor:
 
     def query(self, session: ServerSession | None, operations: bytes, count: int) -> bytes | None:
         """The encoded results of a batch of queries at the current state; None: too large, ask for fewer at a time."""
-        opened = self._open(operations, count)
-        results = [opened] * count if opened.__class__ is Failure else self.machines.query(session, opened)
+        opened, alike = self._open(operations, count)
+        results = [opened] * count if opened.__class__ is Failure else self.machines.query(session, opened, alike=alike)
         if count > 1 and sum(map(len, [each for each in results if each.__class__ is bytes])) > RESULTS_BYTES_MAX:
             return None
         data = self._encode(results)
@@ -269,11 +274,11 @@ class Executor:
             return Results(session.id, *run)
         if ack > session.ack:
             session.acknowledge(ack)
-        operations = self._open(item.blob, count)
+        operations, alike = self._open(item.blob, count)
         if operations.__class__ is Failure:
             results: list[Any] = [operations] * count
         else:
-            results = self.machines.execute(session, index, operations)
+            results = self.machines.execute(session, index, operations, alike=alike)
         last_index = index + count - 1
         self.clockwork.index = last_index
         data = self._encode(results)
@@ -282,15 +287,18 @@ class Executor:
         session.executed(sequence, count, last_index, data)
         return Results(session.id, sequence, count, last_index, session.event_index, data)
 
-    def _open(self, blob: bytes, count: int) -> Any:
-        """The operations of a blob; a Failure where it is not `count` operations: of them all, the same everywhere."""
+    def _open(self, blob: bytes, count: int) -> tuple[Any, bool]:
+        """The operations of a blob, and whether they are alike; a Failure where it is not `count` operations: of them
+        all, the same everywhere.
+        """
         try:
             operations = self._decode(blob)
         except CopycatError as error:
-            return Failure("ProtocolError", str(error))
-        if len(operations) == count and _are_operations(operations):
-            return operations
-        return Failure("ProtocolError", "a batch is not the operations it claims to be")
+            return Failure("ProtocolError", str(error)), False
+        kinds = _count_kinds(operations) if len(operations) == count else 0
+        if kinds:
+            return operations, kinds == 1 and count > 1
+        return Failure("ProtocolError", "a batch is not the operations it claims to be"), False
 
     def _register(self, item: Item, index: int) -> Outcome:
         nonce, secret, timeout_ms = REGISTER.unpack(item.blob)
@@ -333,12 +341,17 @@ class Executor:
         outcomes.append(Ended(session_id, why))
 
 
-def _are_operations(operations: list[list[Any]]) -> bool:
-    """Whether each begins with three integers. Nothing is run for each, for there may be very many."""
+def _count_kinds(operations: list[list[Any]]) -> int:
+    """Of how many targets, handles and ids together these are; 0 if one of them does not begin with three integers.
+
+    Nothing is run for each, for there may be very many. What equals an integer that another begins with (True, 1.0) is
+    taken for it, alike everywhere.
+    """
     if len(operations) == 1:
         (operation,) = operations
-        return [*map(type, operation[:3])] == [int, int, int]
+        return int([*map(type, operation[:3])] == [int, int, int])
     try:
-        return _INTEGER.issuperset(map(type, chain.from_iterable(map(_HEAD, operations))))
-    except IndexError:
-        return False
+        kinds = set(map(_HEAD, operations))
+    except (IndexError, TypeError):  # too short, or with what cannot be compared
+        return 0
+    return len(kinds) if _INTEGER.issuperset(map(type, chain.from_iterable(kinds))) else 0

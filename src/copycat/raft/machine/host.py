@@ -15,7 +15,7 @@ from copycat.raft.machine.codec import ValueCodec
 from copycat.raft.machine.sessions import ServerSession, Sessions
 from copycat.raft.machine.timers import Timer, Timers
 from copycat.raft.protocol.operations import Failure, Operation, Query
-from copycat.raft.protocol.state_machine import Commit, Scheduled, Session, StateMachine
+from copycat.raft.protocol.state_machine import Commit, Many, Scheduled, Session, StateMachine
 
 HALTING = (MemoryError, RecursionError, ImportError, OSError)
 
@@ -50,6 +50,7 @@ class Host:
         self._codec = codec
         self.commands: dict[int, Callable[..., Any]] = {}
         self.queries: dict[int, Callable[..., Any]] = {}
+        self._many: dict[int, Many] = {}  # of either
         machine._attributes = AnnotatedAttributes(self, codec)
         machine.configure(self)
 
@@ -83,18 +84,26 @@ class Host:
         if operation.operation_id < 0:
             raise ConfigurationError(f"operation {operation.__name__} has no id: declare it with `id=`")
         table = self.queries if issubclass(operation, Query) else self.commands
-        self._add(table, operation.operation_id, decoded)
+        self._add(table, operation.operation_id, decoded, None)
 
-    def register_command(self, operation_id: int, callback: Callable[..., Any]) -> None:
-        self._add(self.commands, operation_id, callback)
+    def register_command(self, operation_id: int, callback: Callable[..., Any], *, many: Many | None = None) -> None:
+        self._add(self.commands, operation_id, callback, many)
 
-    def register_query(self, operation_id: int, callback: Callable[..., Any]) -> None:
-        self._add(self.queries, operation_id, callback)
+    def register_query(self, operation_id: int, callback: Callable[..., Any], *, many: Many | None = None) -> None:
+        self._add(self.queries, operation_id, callback, many)
 
-    def _add(self, table: dict[int, Callable[..., Any]], operation_id: int, callback: Callable[..., Any]) -> None:
+    def _add(
+        self,
+        table: dict[int, Callable[..., Any]],
+        operation_id: int,
+        callback: Callable[..., Any],
+        many: Many | None,
+    ) -> None:
         if operation_id in self.commands or operation_id in self.queries:
             raise ConfigurationError(f"{type(self.machine).__name__} registers operation {operation_id} twice")
         table[operation_id] = callback
+        if many is not None:
+            self._many[operation_id] = many
 
     def schedule(
         self, delay_ms: int, callback: Callable[..., None], *arguments: Any, interval_ms: int = 0
@@ -147,6 +156,26 @@ class Host:
             raise
         except Exception as error:
             return Failure(type(error).__name__, str(error))
+
+    def execute_many(
+        self, table: dict[int, Callable[..., Any]], commit: Commit, operations: list[list[Any]]
+    ) -> list[Any]:
+        """The results of operations with one id and handle, as many from the front on as could be done together.
+
+        What could not is to be called by itself: a failure then is the result of the one that it is of.
+        """
+        results: list[Any] = []
+        operation_id = operations[0][2]
+        many = self._many.get(operation_id)
+        if many is not None and operation_id in table:
+            try:
+                many(commit, operations, results)
+            except HALTING:
+                raise
+            except Exception:
+                pass
+            check(len(results) <= len(operations), "operations have one result each", self.where, operation_id)
+        return results
 
     def fire(self, timer: Timer) -> None:
         """A timer of this machine is due. What it raises is the same on every replica, and has no caller to tell."""

@@ -22,11 +22,18 @@ class SingleMachine:
         self.hosts = {TARGET: self._host}
         self.codec = codec
 
-    def execute(self, session: ServerSession, first_index: int, operations: list[list[Any]]) -> list[Any]:
+    def execute(
+        self, session: ServerSession, first_index: int, operations: list[list[Any]], *, alike: bool
+    ) -> list[Any]:
         """The results of a batch of commands."""
         host, clockwork = self._host, self._clockwork
-        results = []
-        for index, operation in enumerate(operations, first_index):
+        results: list[Any] = []
+        if alike and operations[0][0] == TARGET:
+            clockwork.index = first_index
+            commit = Commit(first_index, clockwork.wall_ms, session, operations[0][1])
+            results = host.execute_many(host.commands, commit, operations)
+        done = len(results)
+        for index, operation in enumerate(operations[done:], first_index + done):
             clockwork.index = index
             if operation[0] != TARGET:
                 results.append(_nothing_at(operation[0]))
@@ -35,11 +42,14 @@ class SingleMachine:
                 results.append(host.execute(host.commands, commit, operation))
         return results
 
-    def query(self, session: ServerSession | None, operations: list[list[Any]]) -> list[Any]:
+    def query(self, session: ServerSession | None, operations: list[list[Any]], *, alike: bool) -> list[Any]:
         """The results of a batch of queries."""
         host, clockwork = self._host, self._clockwork
-        results = []
-        for operation in operations:
+        results: list[Any] = []
+        if alike and operations[0][0] == TARGET:
+            commit = Commit(clockwork.index, clockwork.wall_ms, session or NOBODY, operations[0][1])
+            results = host.execute_many(host.queries, commit, operations)
+        for operation in operations[len(results) :]:
             if operation[0] != TARGET:
                 results.append(_nothing_at(operation[0]))
             else:

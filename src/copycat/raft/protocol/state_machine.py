@@ -46,6 +46,17 @@ class Commit:
         self.instance = instance
 
 
+Many = Callable[[Commit, list[list[Any]], list[Any]], None]
+"""`many(commit, operations, results)`: several operations with one id, of one handle, in a loop of their own.
+
+Each of `operations` is [resource, handle, id, *arguments]. `commit` is the first one's; each command has the index
+after the one before it, queries have all the same. From the front on, the result of each is appended to `results`:
+None, a bool, int, float, str or bytes. It may stop, or raise, before any of them: those without a result must not have
+been begun, and are called one by one. State and results are to be as these calls would leave them; nothing is published
+and no timer is set.
+"""
+
+
 class Scheduled(Protocol):
     """A timer of a state machine. `id` is its own for ever, see `Executor.timer`."""
 
@@ -83,15 +94,20 @@ class Executor(Protocol):
         Raises ConfigurationError when its id is taken or it has none.
         """
 
-    def register_command(self, operation_id: int, callback: Callable[..., Any]) -> None:
+    def register_command(self, operation_id: int, callback: Callable[..., Any], *, many: Many | None = None) -> None:
         """Call `callback(commit, *arguments)` for commands with this id, without an object for each.
 
         The arguments and the result are what MessagePack carries: None, bool, int of 64 bits, float, str, bytes, and
-        lists and dicts of these. Raises ConfigurationError when the id is taken.
+        lists and dicts of these.
+
+        many: for an operation that is called very often: does what `callback` would for several that came together,
+        see `Many`. None: each is called by itself.
+
+        Raises ConfigurationError when the id is taken.
         """
 
-    def register_query(self, operation_id: int, callback: Callable[..., Any]) -> None:
-        """As `register_command`, for queries: the callback must not change state."""
+    def register_query(self, operation_id: int, callback: Callable[..., Any], *, many: Many | None = None) -> None:
+        """As `register_command`, for queries: neither may change state."""
 
     def schedule(
         self, delay_ms: int, callback: Callable[..., None], *arguments: Any, interval_ms: int = 0
