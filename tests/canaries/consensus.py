@@ -76,8 +76,8 @@ CONSENSUS = (
     Canary(
         name="A leader counts itself before its own disk has the entry",
         module="copycat.raft.core.leader",
-        before="index = agreed(tally(raft, raft.durable_index, (progress.match_index for progress in role.voting)))",
-        after="index = agreed(tally(raft, raft.log.last_index, (progress.match_index for progress in role.voting)))",
+        before="index = agreed(tally(raft, raft.durable_index, [progress.match_index for progress in role.voting]))",
+        after="index = agreed(tally(raft, raft.log.last_index, [progress.match_index for progress in role.voting]))",
         danger="a power cut takes acknowledged writes from a majority",
         judges=("5",),
     ),

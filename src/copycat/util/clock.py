@@ -31,9 +31,7 @@ class SystemClock:
         # macOS has no CLOCK_BOOTTIME; its CLOCK_MONOTONIC counts sleep already, so the fallback says the same thing.
         self._boottime_id: int = getattr(time, "CLOCK_BOOTTIME", getattr(time, "CLOCK_MONOTONIC", -1))
 
-    def monotonic(self) -> float:
-        """Seconds, from `time.monotonic`."""
-        return time.monotonic()
+    monotonic = staticmethod(time.monotonic)
 
     def boottime_ms(self) -> int:
         """Milliseconds, from CLOCK_BOOTTIME or the monotonic clock."""

@@ -35,6 +35,16 @@ def test_a_boundary_is_where_a_block_ends(log: LogView) -> None:
     assert [log.boundary_at_or_below(index) for index in range(13)] == [0, 0, 2, 2, 4, 4, 6, 6, 8, 8, 10, 10, 10]
 
 
+def test_an_append_may_follow_the_end_of_a_block_or_the_base(log: LogView) -> None:
+    assert [log.boundary_at(index) for index in range(-1, 12)] == [
+        *(None, (0, 0), None, (1, 101), None, (1, 102), None, (3, 103), None, (3, 104), None, (4, 105), None)
+    ]
+    log.discard_to(4)
+    assert [log.boundary_at(index) for index in range(2, 8)] == [None, None, (1, 102), None, (3, 103), None]
+    log.reset(20, 5, 7)
+    assert [log.boundary_at(index) for index in (4, 19, 20, 21)] == [None, None, (5, 7), None]
+
+
 def test_the_hint_lies_before_the_first_entry_of_the_term(log: LogView) -> None:
     assert [log.before_term_of(index) for index in range(11)] == [0, 0, 0, 0, 0, 4, 4, 4, 4, 8, 8]
     for index in (-1, 11):

@@ -59,7 +59,7 @@ class Stage:
         before, body = self.beside.count, bytes(size)
         chain = crc32(body, self.log.last_chain)
         self.log.append(Block(self.log.last_index + 1, 1, 1, 2, 0, 0, self.log.last_chain, chain, body))
-        self.flusher.kick(alone=alone)
+        self.flusher.kick(beside=self.flusher.goes_beside(alone=alone))
         assert self.posted[-1] == Flushed(self.log.last_index, 1)
         return self.beside.count > before
 

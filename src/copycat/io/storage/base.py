@@ -74,6 +74,7 @@ class BaseLog:
         self.durable_index = base.index
         self.faulty_from: int | None = None
         self.pending_bytes = 0
+        self._must_flush = False  # though nothing was appended
         self._floor = base.index
         self._cache = RecordCache(cache_bytes)
         self._terms = TermRuns()
@@ -97,7 +98,7 @@ class BaseLog:
     @property
     def needs_flush(self) -> bool:
         """Whether `take_flush` would find work, were none outstanding."""
-        return self.pending_bytes > 0
+        return self._must_flush or self.pending_bytes > 0
 
     def append(self, block: Block) -> None:
         """Add `block` behind the last; readable at once. Raises: LogError unless it follows exactly."""
@@ -128,6 +129,8 @@ class BaseLog:
 
         (b"", first_index - 1) if `first_index` is beyond the log.
         """
+        if last_index == self.last_index and (newest := self._cache.newest(first_index)) is not None:
+            return newest, last_index  # as nearly always
         records = self._select(first_index, last_index, max_bytes)
         if not records:
             return b"", first_index - 1
@@ -224,7 +227,7 @@ class BaseLog:
 
     def take_flush(self) -> Flush | None:
         """All pending bytes as one job; None if there are none or a job is outstanding."""
-        if self._flush is not None or not self.needs_flush:
+        if self._flush is not None or not (self.pending_bytes or self._must_flush):
             return None
         flush = self._make_flush()
         self._flush = flush
@@ -236,10 +239,10 @@ class BaseLog:
         """Take note that `flush` ran; returns the durable index and its term, to be told to the core."""
         check(flush is self._flush, "the flush that ends is the one outstanding")
         self._flush = None
-        self.durable_index = max(self.durable_index, self._flush_cap)
-        check(self.durable_index <= self.last_index, "nothing is durable beyond the log", self.durable_index)
-        self._cache.evict(self.durable_index)
-        return self.durable_index, self.term_at(self.durable_index)
+        durable = self.durable_index = max(self.durable_index, self._flush_cap)
+        check(durable <= self.last_index, "nothing is durable beyond the log", durable)
+        self._cache.evict(durable)
+        return durable, self.last_term if durable == self.last_index else self.term_at(durable)
 
     def close(self) -> None:
         """Let go of the files. Flushes nothing; no job may be running."""

@@ -44,6 +44,10 @@ class RecordCache:
         position = bisect_right(self._firsts, index, lo=self._head) - 1
         return position if position >= self._head else None
 
+    def newest(self, first_index: int) -> bytes | None:
+        """The last record, if its block begins at `first_index`."""
+        return self._records[-1] if self._firsts and self._firsts[-1] == first_index else None
+
     def record(self, position: int) -> bytes:
         return self._records[position]
 
@@ -58,6 +62,8 @@ class RecordCache:
         """Shrink to the limit, sparing the last block and all that is not durable, for those are nowhere else."""
         limit = self.limit_bytes
         if limit is None:
+            return
+        if self.size_bytes <= limit:
             return
         while self.size_bytes > limit and len(self) > 1 and self._firsts[self._head + 1] - 1 <= durable_index:
             self._drop_head()

@@ -53,7 +53,6 @@ class Log(BaseLog):
         self._index = SparseIndex()
         self._generation = 0
         self._parts: list[Part] = []
-        self._must_flush = False  # a segment is to be begun although nothing follows yet
         self._writer = Writer(disk, directory)
         self._prewrite: Prewrite | None = None
         self._forgotten: list[str] = []  # files of discarded segments, oldest first
@@ -82,10 +81,6 @@ class Log(BaseLog):
         log = cls(disk, directory, name, cluster_id, max_segment_size, cache_size)
         log._recover(base or ORIGIN)
         return log
-
-    @property
-    def needs_flush(self) -> bool:
-        return self._must_flush or self.pending_bytes > 0
 
     def take_prewrite(self) -> Prewrite | None:
         """Zeros wanted ahead of the records; None if there is room enough or a prewrite is outstanding."""

@@ -20,7 +20,7 @@ import zlib
 
 import msgspec
 
-from copycat.errors import CorruptionError, ForeignDirectoryError, ProtocolError, check
+from copycat.errors import CorruptionError, ForeignDirectoryError, ProtocolError, broken
 
 MAGIC = 0xC7CA
 MAGIC_BYTES = MAGIC.to_bytes(2, "little")
@@ -104,9 +104,12 @@ def record_bytes(body_bytes: int) -> int:
 def encode_record(block: Block, synced_index: int) -> bytes:
     """Frame `block`. `synced_index` is the highest index durable now; it lies below the block."""
     body = block.body
-    check(block.count >= 1 and block.first_index >= 1, "a block holds at least one index", block.first_index)
-    check(0 <= synced_index < block.first_index, "a block cannot be durable before it is written", synced_index)
-    check(len(body) <= BODY_BYTES_MAX, "a block body is bounded", len(body))
+    if block.count < 1 or block.first_index < 1:
+        raise broken("a block holds at least one index", block.first_index)
+    if not 0 <= synced_index < block.first_index:
+        raise broken("a block cannot be durable before it is written", synced_index)
+    if len(body) > BODY_BYTES_MAX:
+        raise broken("a block body is bounded", len(body))
     head = _HEADER.pack(
         MAGIC,
         FORMAT_VERSION,
@@ -151,14 +154,15 @@ def decode_header(buffer: Buffer, offset: int, limit_bytes: int) -> Header:
 def verify_record(buffer: Buffer, offset: int, limit_bytes: int) -> Header:
     """Verify the whole record at `offset` without copying its body. Raises: as `decode_header`."""
     header = decode_header(buffer, offset, limit_bytes)
-    if len(buffer) - offset < header.record_bytes:
+    size = record_bytes(header.body_bytes)
+    if len(buffer) - offset < size:
         raise RecordError(f"record at byte {offset}: the body is cut short")
     body_end = offset + HEADER_BYTES + header.body_bytes
     with memoryview(buffer) as view, view[offset + HEADER_BYTES : body_end] as body:
         header.chain = zlib.crc32(body, header.chain_before)
     if _CHAIN.unpack_from(buffer, body_end)[0] != header.chain:
         raise RecordError(f"record at byte {offset}: the checksum of block {header.first_index} differs")
-    if any(buffer[body_end + _CHAIN.size : offset + header.record_bytes]):
+    if any(buffer[body_end + _CHAIN.size : offset + size]):
         raise RecordError(f"record at byte {offset}: the padding of block {header.first_index} is not zero")
     return header
 

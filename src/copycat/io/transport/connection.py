@@ -73,7 +73,7 @@ class FramedConnection(asyncio.Protocol):
         self._held: list[bytes] = []
         self._out: list[bytes] = []
         self._out_bytes = 0
-        self._flush_scheduled = False
+        self.is_to_be_flushed = False  # its group does so at the end of the turn
         self._error: Exception | None = None
 
     # What users call
@@ -90,9 +90,9 @@ class FramedConnection(asyncio.Protocol):
             return
         self._out.append(frame)
         self._out_bytes += size + HEADER_SIZE
-        if not self._flush_scheduled:
-            self._flush_scheduled = True
-            self._loop.call_soon(self._flush_at_end_of_turn)
+        if not self.is_to_be_flushed:
+            self.is_to_be_flushed = True
+            self._group.flush_soon(self)
         if self._out_bytes > self._max_buffered:
             self._abort_slow_reader()
 
@@ -106,9 +106,9 @@ class FramedConnection(asyncio.Protocol):
             return
         self._out += frames
         self._out_bytes += sum(sizes) + HEADER_SIZE * len(sizes)
-        if not self._flush_scheduled:
-            self._flush_scheduled = True
-            self._loop.call_soon(self._flush_at_end_of_turn)
+        if not self.is_to_be_flushed:
+            self.is_to_be_flushed = True
+            self._group.flush_soon(self)
         if self._out_bytes > self._max_buffered:
             self._abort_slow_reader()
 
@@ -309,10 +309,6 @@ class FramedConnection(asyncio.Protocol):
             self.abort(failure)
 
     # Writing and ending
-
-    def _flush_at_end_of_turn(self) -> None:
-        self._flush_scheduled = False
-        self.flush()
 
     def _write_greeting(self, payload: bytes) -> None:
         if self._transport is None:

@@ -23,6 +23,10 @@ class GroupedConnection(Protocol):
     """A connection as its group sees it."""
 
     is_established: bool
+    is_to_be_flushed: bool
+
+    def flush(self) -> None:
+        """Write what was sent, if anything was."""
 
     def close(self) -> None:
         """Close in order."""
@@ -60,6 +64,7 @@ class ConnectionGroup:
         self.bytes_in = self.bytes_out = 0
         self.protocol_errors = 0
         self.is_closed = False
+        self._to_be_flushed: list[GroupedConnection] = []
         self._complained: dict[str, float] = {}
         self._emptied: asyncio.Future[None] | None = None
 
@@ -75,6 +80,18 @@ class ConnectionGroup:
             bytes_out=self.bytes_out,
             protocol_errors=self.protocol_errors,
         )
+
+    def flush_soon(self, connection: GroupedConnection) -> None:
+        """At the end of this turn of the loop, once for all connections that have sent something."""
+        if not self._to_be_flushed:
+            self.loop.call_soon(self._flush)
+        self._to_be_flushed.append(connection)
+
+    def _flush(self) -> None:
+        connections, self._to_be_flushed = self._to_be_flushed, []
+        for connection in connections:
+            connection.is_to_be_flushed = False
+            connection.flush()
 
     def discard(self, connection: GroupedConnection) -> None:
         self.connections.pop(connection, None)

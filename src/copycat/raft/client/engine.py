@@ -88,7 +88,7 @@ class ClientEngine:
         self.submitter = Submitter(self.session, self.connector, loop, on_turn=self._flush, now=self._now)
         self._loop = loop
         self._clock = clock
-        self._asleep_before = self._asleep = _asleep(clock)
+        self._asleep_before = self._asleep = clock.boottime_ms() / 1000 - clock.monotonic()  # since it was started
         self._recovery = recovery
         self._discover = discover
         self._on_state = on_state
@@ -254,7 +254,7 @@ class ClientEngine:
 
         The loop's stands still meanwhile on most systems, and the cluster goes on.
         """
-        asleep = _asleep(self._clock)
+        asleep = self._clock.boottime_ms() / 1000 - self._clock.monotonic()
         if asleep > self._asleep + SLEEP_SECONDS_MIN:
             self._asleep = asleep
         return self._loop.time() + self._asleep - self._asleep_before
@@ -355,8 +355,3 @@ class ClientEngine:
         if state is not self.state:
             self.state = state
             self._on_state(state)
-
-
-def _asleep(clock: Clock) -> float:
-    """How long the machine has slept since it was started, in seconds."""
-    return clock.boottime_ms() / 1000 - clock.monotonic()

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from copycat.errors import check
+from copycat.errors import broken
 from copycat.raft.core import candidate, follower, install, leader, passive, succession
 from copycat.raft.core.effects import ChangeRefused, ProposalRefused, ReadRefused
 from copycat.raft.core.events import (
@@ -64,7 +64,8 @@ def on_outdated(raft: Raft, event: Outdated) -> None:
 
 
 def on_applied(raft: Raft, event: Applied) -> None:
-    check(raft.applied_index <= event.index <= raft.commit_index, "applied beyond the commit index", event.index)
+    if not raft.applied_index <= event.index <= raft.commit_index:
+        raise broken("applied beyond the commit index", event.index)
     raft.applied_index = event.index
 
 

@@ -65,7 +65,8 @@ def on_append(raft: Raft, role: Follower, member: str, request: Append) -> None:
     if request.term < raft.term:
         raft.send(member, refusal(raft, request, raft.log.last_index))
         return
-    raft.follow(member)
+    if raft.leader != member:
+        raft.follow(member)
     raft.heard_at = raft.now
     raft.promised_until = max(raft.promised_until, raft.now + request.lease_ms)
     raft.dead.discard(member)
@@ -93,17 +94,8 @@ def accept(raft: Raft, request: Append) -> int | None:
     Blocks already held are skipped, so a late or repeated request never truncates; only a *conflicting* block does.
     """
     log = raft.log
-    if request.previous_index < log.base_index:
-        return log.base_index
-    term = log.term_at(request.previous_index)
-    if term is None:
-        return log.last_index
-    if term != request.previous_term:
-        return max(log.before_term_of(request.previous_index), raft.commit_index)
-    if log.chain_at(request.previous_index) != request.previous_chain:
-        # Same index and term but other bytes: what is committed must never differ, so stop rather than repair.
-        check(request.previous_index > raft.commit_index, "diverged from the leader", request.previous_index)
-        return log.boundary_at_or_below(max(request.previous_index - 1, raft.commit_index))
+    if log.boundary_at(request.previous_index) != (request.previous_term, request.previous_chain):
+        return where_to_agree(raft, request)
     for position, block in enumerate(request.blocks):
         held = log.term_at(block.first_index)
         if held == block.term and log.chain_at(block.last_index) == block.chain:
@@ -113,6 +105,21 @@ def accept(raft: Raft, request: Append) -> int | None:
         raft.store_received(request.blocks[position:])
         break
     return None
+
+
+def where_to_agree(raft: Raft, request: Append) -> int:
+    """The highest index that may still agree with a leader whose block before `request` is not here."""
+    log = raft.log
+    if request.previous_index < log.base_index:
+        return log.base_index
+    term = log.term_at(request.previous_index)
+    if term is None:
+        return log.last_index
+    if term != request.previous_term:
+        return max(log.before_term_of(request.previous_index), raft.commit_index)
+    # Same index and term but other bytes: what is committed must never differ, so stop rather than repair.
+    check(request.previous_index > raft.commit_index, "diverged from the leader", request.previous_index)
+    return log.boundary_at_or_below(max(request.previous_index - 1, raft.commit_index))
 
 
 def refusal(raft: Raft, request: Append, hint_index: int) -> AppendResponse:

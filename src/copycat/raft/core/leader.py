@@ -10,11 +10,10 @@ Source: Raft dissertation §3.5, §3.6.2, §6.4; protocol §3.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from copycat.errors import check
+from copycat.errors import broken, check
 from copycat.raft.core import follower, install, succession
 from copycat.raft.core.effects import ChangeRefused, ReadReady, ReadRefused, Replicate
 from copycat.raft.core.membership import why_not
@@ -53,6 +52,7 @@ class Leader:
     reads: list[object] = field(default_factory=list)  # arrived since the last round was sent
     waiting: deque[tuple[int, int, list[object]]] = field(default_factory=deque)  # (round, index, reads)
     voting: list[Progress] = field(default_factory=list)  # of the members that vote
+    counted_ms: int = 0  # contact with the majority when it was counted last
     heir: str | None = None  # who is to lead next; no commands are taken meanwhile
     heir_until_ms: int = NEVER
     has_handed_over: bool = False  # an heir was told to campaign: no lease holds in this term any more
@@ -141,6 +141,7 @@ def count_members(raft: Raft, role: Leader) -> None:
                 next_index=raft.log.last_index + 1, contact_ms=raft.now, reachable=member not in raft.dead
             )
     role.voting = [role.members[member] for member in raft.electors]
+    role.counted_ms = contact_ms(raft, role)
 
 
 def settle_members(raft: Raft, role: Leader) -> None:
@@ -163,12 +164,12 @@ def read(raft: Raft, role: Leader, token: object) -> None:
 
 def contact_ms(raft: Raft, role: Leader) -> int:
     """The send time of the latest round that a majority, this leader included, has acknowledged."""
-    return agreed(tally(raft, raft.now, (progress.contact_ms for progress in role.voting)))
+    return agreed(tally(raft, raft.now, [progress.contact_ms for progress in role.voting]))
 
 
-def tally(raft: Raft, own: int, others: Iterable[int]) -> list[int]:
+def tally(raft: Raft, own: int, others: list[int]) -> list[int]:
     """One value a voter. A leader that is leaving does not count itself (Raft dissertation §4.2.2)."""
-    return [own, *others] if raft.is_voter else [*others]
+    return [own, *others] if raft.is_voter else others
 
 
 def lease_until(raft: Raft, role: Leader) -> int:
@@ -195,11 +196,13 @@ def on_append_response(raft: Raft, role: Leader, member: str, response: AppendRe
     if response.refilling and not response.accepted:
         progress.lost(response.hint_index)
     if response.accepted:
-        check(response.match_index <= raft.log.last_index, "a member vouches for entries nobody sent", member)
+        if response.match_index > raft.log.last_index:
+            raise broken("a member vouches for entries nobody sent", member)
         progress.matched(response.match_index)
         if progress.transfer is None or progress.match_index >= raft.log.base_index:
             progress.transfer = None
-            progress.pipeline()
+            if progress.probing:
+                progress.pipeline()
         return
     if response.hint_index < raft.log.base_index:
         install.begin(raft, member, progress)
@@ -261,12 +264,13 @@ def finish(raft: Raft, role: Leader) -> None:
     advance(raft, role)
     if raft.role is not role:
         return  # it has left
-    release(raft, role)
-    succession.hand_over(raft, role)
+    if role.waiting:
+        release(raft, role)
+    if role.heir is not None:
+        succession.hand_over(raft, role)
     due = raft.now >= role.heartbeat_ms
     confirm = due or bool(role.reads)
-    notice = raft.now >= role.notice_ms
-    news = [m for m, p in role.members.items() if p.reachable and (confirm or has_news(raft, p, notice))]
+    news = [*role.members] if confirm else to_be_told(raft, role)
     if news or confirm:
         role.round += 1
         role.sent.append((role.round, raft.now))
@@ -278,12 +282,41 @@ def finish(raft: Raft, role: Leader) -> None:
         role.heartbeat_ms = raft.now + raft.config.heartbeat_ms
         install.ask_again(raft, role)
     for member in news:
-        replicate(raft, role, member, confirm, due)
-    if not any(p.reachable and p.told_commit < raft.commit_index for p in role.members.values()):
+        if role.members[member].reachable:
+            replicate(raft, role, member, confirm, due)
+    if role.notice_ms != NEVER and all_are_told(raft, role):
         role.notice_ms = NEVER
-    release(raft, role)  # a single member is its own majority
+    if role.waiting:
+        release(raft, role)  # a single member is its own majority
+    set_deadline(raft, role, due)
+
+
+def to_be_told(raft: Raft, role: Leader) -> list[str]:
+    """The members for which there is something."""
+    last, notice = raft.log.last_index, raft.now >= role.notice_ms
+    return [
+        member
+        for member, progress in role.members.items()
+        if (notice or progress.next_index <= last) and progress.reachable and has_news(raft, progress, notice)
+    ]
+
+
+def all_are_told(raft: Raft, role: Leader) -> bool:
+    """Whether all that can be reached have been told of what is committed."""
+    for progress in role.members.values():
+        if progress.reachable and progress.told_commit < raft.commit_index:
+            return False
+    return True
+
+
+def set_deadline(raft: Raft, role: Leader, due: bool) -> None:
+    """When to wake. Contact is counted every heartbeat, or when what was counted last would mean to step down: it only
+    becomes later.
+    """
     limit = raft.config.election_timeout_ms + 1
-    role.deadline_ms = min(role.heartbeat_ms, role.heir_until_ms, contact_ms(raft, role) + limit)
+    if due or role.counted_ms + limit <= raft.now:
+        role.counted_ms = contact_ms(raft, role)
+    role.deadline_ms = min(role.heartbeat_ms, role.heir_until_ms, role.counted_ms + limit)
     if role.notice_ms > raft.now:  # else it waits for a member's answer
         role.deadline_ms = min(role.deadline_ms, role.notice_ms)
     if raft.flush_since is not None:
@@ -297,7 +330,7 @@ def advance(raft: Raft, role: Leader) -> None:
     """
     if raft.commit_index == raft.log.last_index:
         return
-    index = agreed(tally(raft, raft.durable_index, (progress.match_index for progress in role.voting)))
+    index = agreed(tally(raft, raft.durable_index, [progress.match_index for progress in role.voting]))
     if index > raft.commit_index and index >= role.first_index:
         settles = raft.commit_index < raft.membership.index <= index
         raft.commit(index)
@@ -308,9 +341,7 @@ def advance(raft: Raft, role: Leader) -> None:
 
 def release(raft: Raft, role: Leader) -> None:
     """Hand out the reads whose round a majority has confirmed."""
-    if not role.waiting:
-        return
-    confirmed = agreed(tally(raft, role.round, (progress.acknowledged_round for progress in role.voting)))
+    confirmed = agreed(tally(raft, role.round, [progress.acknowledged_round for progress in role.voting]))
     while role.waiting and role.waiting[0][0] <= confirmed:
         _, index, tokens = role.waiting.popleft()
         raft.effects.append(ReadReady(tokens, index))
@@ -351,15 +382,16 @@ def replicate(raft: Raft, role: Leader, member: str, confirm: bool, due: bool) -
             progress.sent(last, size)
         else:
             last = previous
-        previous_term, previous_chain = raft.log.term_at(previous), raft.log.chain_at(previous)
-        check(previous_term is not None and previous_chain is not None, "an append must follow a block", previous)
+        boundary = raft.log.boundary_at(previous)
+        if boundary is None:
+            raise broken("an append must follow a block", previous)
         raft.effects.append(
             Replicate(
                 member=member,
                 term=raft.term,
                 previous_index=previous,
-                previous_term=previous_term or 0,
-                previous_chain=previous_chain or 0,
+                previous_term=boundary[0],
+                previous_chain=boundary[1],
                 first_index=first,
                 last_index=last,
                 commit_index=raft.commit_index,

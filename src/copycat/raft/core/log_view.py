@@ -7,7 +7,7 @@ Four flat arrays and a bisect: a log of millions of blocks costs no objects, so 
 from array import array
 from bisect import bisect_left, bisect_right
 
-from copycat.errors import InvariantError, check
+from copycat.errors import InvariantError, broken, check
 
 
 class LogView:
@@ -34,9 +34,12 @@ class LogView:
 
     def append(self, first_index: int, count: int, term: int, chain: int, size: int) -> None:
         """Add the next block. It must begin right after the last and its term may not fall."""
-        check(first_index == self.last_index + 1, "a block must follow the last", first_index, self.last_index)
-        check(count > 0, "a block holds at least one entry", first_index)
-        check(term >= self.last_term, "terms in a log never fall", term, self.last_term)
+        if first_index != self.last_index + 1:
+            raise broken("a block must follow the last", first_index, self.last_index)
+        if count <= 0:
+            raise broken("a block holds at least one entry", first_index)
+        if term < (self._terms[-1] if self._terms else self.base_term):
+            raise broken("terms in a log never fall", term, self.last_term)
         self._firsts.append(first_index)
         self._terms.append(term)
         self._chains.append(chain)
@@ -83,6 +86,15 @@ class LogView:
         block = bisect_right(self._firsts, index) - 1
         return self._chains[block] if block >= 0 and self._end(block) == index else None
 
+    def boundary_at(self, index: int) -> tuple[int, int] | None:
+        """The term of the block that ends at `index`, and the chain after it; None when no block ends there."""
+        if index == self.base_index:
+            return self.base_term, self.base_chain
+        firsts = self._firsts
+        block = bisect_right(firsts, index) - 1
+        end = firsts[block + 1] - 1 if block + 1 < len(firsts) else self.last_index
+        return (self._terms[block], self._chains[block]) if block >= 0 and end == index else None
+
     def boundary_at_or_below(self, index: int) -> int:
         """The highest index at or below `index` that ends a block, or the base."""
         if index >= self.last_index:
@@ -101,14 +113,16 @@ class LogView:
 
     def run(self, first_index: int, size_max: int) -> tuple[int, int]:
         """The last index and the bytes of a run of whole blocks from `first_index`, one block at least."""
-        block = bisect_right(self._firsts, first_index) - 1
-        check(block >= 0 and self._firsts[block] == first_index, "a run begins with a block", first_index)
-        size = self._sizes[block]
+        firsts, sizes = self._firsts, self._sizes
+        block = bisect_right(firsts, first_index) - 1
+        if block < 0 or firsts[block] != first_index:
+            raise broken("a run begins with a block", first_index)
+        size = sizes[block]
         block += 1
-        while block < len(self._firsts) and size + self._sizes[block] <= size_max:
-            size += self._sizes[block]
+        while block < len(firsts) and size + sizes[block] <= size_max:
+            size += sizes[block]
             block += 1
-        return self._end(block - 1), size
+        return firsts[block] - 1 if block < len(firsts) else self.last_index, size
 
     def size_after(self, index: int) -> int:
         """The bytes of the blocks that begin after `index`."""

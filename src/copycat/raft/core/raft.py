@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 from zlib import crc32
 
-from copycat.errors import check
+from copycat.errors import broken, check
 from copycat.raft.core import follower, leader, passive
 from copycat.raft.core.config import RaftConfig
 from copycat.raft.core.dispatch import ON_EVENT, ROOMS
@@ -122,7 +122,8 @@ class Raft:
 
         `now_ms` must be read after the turn's input was drained (protocol §3.4); it never falls.
         """
-        check(now_ms >= self.now, "time fell", now_ms, self.now)
+        if now_ms < self.now:
+            raise broken("time fell", now_ms, self.now)
         self.now = now_ms
         effects: list[Effect] = []
         self.effects = effects
@@ -289,10 +290,6 @@ class Raft:
         return self.memberships.latest
 
     @property
-    def is_voter(self) -> bool:
-        return self.member_id in self.voters
-
-    @property
     def may_campaign(self) -> bool:
         """Whether this member has a vote, or had one until a change that is not certain: then it may be the only one
         whose log is long enough to win, without counting itself (Raft dissertation §4.2.2).
@@ -315,6 +312,7 @@ class Raft:
         self.voters = membership.active
         self.electors = tuple(voter for voter in self.voters if voter != self.member_id)
         self.others = tuple(member for member in membership.members if member != self.member_id)
+        self.is_voter = self.member_id in self.voters
 
     # -- the log -----------------------------------------------------------------------------------------------------
 
@@ -384,6 +382,7 @@ class Raft:
     def commit(self, index: int) -> None:
         """Everything up to `index` is committed."""
         if index > self.commit_index:
-            check(index <= self.log.last_index, "a commit index beyond the log", index, self.log.last_index)
+            if index > self.log.last_index:
+                raise broken("a commit index beyond the log", index, self.log.last_index)
             self.commit_index = index
             self.effects.append(Committed(index))

@@ -14,7 +14,7 @@ from itertools import chain
 from operator import itemgetter
 from typing import Any, Protocol
 
-from copycat.errors import CopycatError, InvariantError, check
+from copycat.errors import CopycatError, InvariantError, broken, check
 from copycat.raft.machine.codec import ValueCodec
 from copycat.raft.machine.host import Clockwork, Host
 from copycat.raft.machine.sessions import ServerSession
@@ -170,7 +170,8 @@ class Executor:
 
     def apply(self, block: Block) -> list[Outcome]:
         """Apply the next block and return what clients may be told."""
-        check(block.first_index == self.applied_index + 1, "blocks are applied in order", block.first_index)
+        if block.first_index != self.applied_index + 1:
+            raise broken("blocks are applied in order", block.first_index)
         if block.kind not in KNOWN_KINDS:
             raise InvariantError(f"the log holds a block of unknown kind {block.kind}: a newer version wrote it")
         clockwork = self.clockwork
@@ -180,7 +181,8 @@ class Executor:
         while (timer := clockwork.timers.pop_due(clockwork.time)) is not None:
             self.machines.fire(timer)
         outcomes: list[Outcome] = []
-        self._end_overflowing(block.first_index, outcomes)
+        if clockwork.overflowing:
+            self._end_overflowing(block.first_index, outcomes)
         if block.kind == BlockKind.CONFIGURE:
             outcomes.append(Configured(block.first_index, block.body))
         elif block.kind == BlockKind.ITEMS:
@@ -193,7 +195,8 @@ class Executor:
                 index += item.count
                 if clockwork.overflowing:
                     self._end_overflowing(index - 1, outcomes)
-            check(index == block.first_index + block.count, "a block's count is not that of its items", index)
+            if index != block.first_index + block.count:
+                raise broken("a block's count is not that of its items", index)
         self.applied_index = clockwork.index = block.first_index + block.count - 1
         clockwork.applying = False
         return outcomes

@@ -84,7 +84,7 @@ class Timers:
 
     def pop_due(self, time: int) -> Timer | None:
         """The next timer due at or before `time`, taken out, or put back at its next turn when it has an interval."""
-        due = self.next_due()
+        due = self.next_due() if self._heap else None
         if due is None or due > time:
             return None
         timer = heappop(self._heap)

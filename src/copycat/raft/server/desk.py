@@ -146,9 +146,11 @@ class Desk:
 
     def from_client(self, client: ClientConnection, frame: bytes) -> None:
         """A frame of a client connected here. Raises ProtocolError."""
-        if not self._keep_alives.take(client, frame):
+        if frame[0] == Tag.KEEP_ALIVE and self._keep_alives.take(client, frame):
+            return
+        if self._keep_alives.waiting:
             self._keep_alives.release(client)
-            self._handle(client, frame)
+        self._handle(client, frame)
 
     def _handle(self, client: ClientConnection, frame: bytes) -> None:
         raft = self._driver.raft

@@ -112,6 +112,8 @@ class Driver:
         self._contacts_ms = 0
         self._clear_fault = False
         self._frame: tuple[object, bytes] = (None, b"")  # the latest append, for members that get the same
+        self.now_ms = clock.boottime_ms
+        """The clock of promises and leases; read after the input it is to judge."""
 
     def start(self) -> None:
         """Take the first turn soon."""
@@ -134,15 +136,11 @@ class Driver:
     def is_running(self) -> bool:
         return self._is_running
 
-    def now_ms(self) -> int:
-        """The clock of promises and leases; read after the input it is to judge."""
-        return self._clock.boottime_ms()
-
     def post(self, event: Event) -> None:
         """Something happened; this turn still handles it, or the next, if there will be one."""
         if self._is_running:
             self._inbox.append(event)
-            if not self._is_turning:
+            if not self._is_turning and not self._is_woken:
                 self.wake()
 
     def outdated(self, term: int) -> None:
@@ -170,14 +168,14 @@ class Driver:
         if not self._is_running:
             return
         self._is_turning = True
+        has_news = False
         try:
-            self._pass()
-            passes = 1
-            while self._has_news and passes < PASSES_MAX:
+            for _ in range(PASSES_MAX):
                 self._pass()
-                passes += 1
+                if not (has_news := self._has_news):
+                    break
             self._is_turning = False
-            if self._has_news or self.executor.applied_index < self.raft.commit_index:
+            if has_news or self.executor.applied_index < self.raft.commit_index:
                 self.wake()
             self._arm()
         except Exception as error:
@@ -206,24 +204,25 @@ class Driver:
         for effect in raft.step(now, events):
             PERFORM[type(effect)](self, effect)
         self._peers.flush()  # what is to be replicated leaves before this disk is waited for
-        intake = desk.intake
+        intake, is_leader = desk.intake, raft.is_leader
         if intake is None:
-            self.flusher.kick(alone=True)  # the leader waits for it, and nobody for what is applied here
-            if not self._inbox:  # it was flushed on the loop: the next pass says so first
+            self.flusher.kick(beside=self.flusher.goes_beside(alone=True))  # the leader waits for it, and nobody
+            if not self._inbox:  # for what is applied here; but what was flushed on the loop is told first
                 self._apply()
-            if raft.is_leader:
+            if is_leader:
                 self._begin_to_lead()
         else:
-            alone = not intake.waiting
-            beside = self.flusher.goes_beside(alone=alone)
+            beside = self.flusher.goes_beside(alone=not intake.waiting)
             if beside:
-                self.flusher.kick(alone=alone)  # the disk writes while commands are applied
+                self.flusher.kick(beside=True)  # the disk writes while commands are applied
             self._apply()
-            desk.flush()  # clients hear of these before this loop waits for the disk
+            if desk.told:
+                desk.flush()  # clients hear of these before this loop waits for the disk
             if not beside:
-                self.flusher.kick(alone=alone)
-        self._is_first = was_durable and raft.is_leader and bool(raft.electors)
-        desk.reads.release()
+                self.flusher.kick(beside=False)
+        self._is_first = was_durable and is_leader and bool(raft.electors)
+        if desk.reads.unanswered:
+            desk.reads.release()
         if self.snapshots.taker.is_due(now):
             self.snapshots.taker.take(self.executor, raft, now)
 
@@ -237,18 +236,18 @@ class Driver:
 
     def _add_wishes(self, intake: "Intake", events: list[Event], now: int) -> None:
         """The clients' commands, gathered while the log was busy, and their reads."""
-        self._watch_contacts(now)
+        if now >= self._contacts_ms:
+            self._watch_contacts(now)
         # While leadership is handed over nothing is taken: the next leader gets it, or this one after all.
         if intake.waiting and not self.log.flushing and not self.raft.is_handing_over:
             events.extend(intake.take())
-        queries = self.desk.reads.take_arrived()
-        if queries:
+        if self.desk.reads.unanswered and (queries := self.desk.reads.take_arrived()):
             events.append(ReadRequested(queries))
 
     def _watch_contacts(self, now: int) -> None:
         """Every heartbeat: sessions gone silent, and timers that wait for time to pass."""
         role = self.raft.role
-        if now >= self._contacts_ms and isinstance(role, Leader):
+        if isinstance(role, Leader):
             self._contacts_ms = now + self.raft.config.heartbeat_ms
             idle = self.executor.applied_index == self.raft.log.last_index
             self.desk.watch(now, role.time_base + now - role.time_from, idle=idle)
@@ -261,7 +260,7 @@ class Driver:
         size = 0
         for block in self._committed_blocks(executor.applied_index + 1, commit):
             self.desk.deliver(executor.apply(block))
-            size += block.size
+            size += len(block.body)
             if size >= APPLY_BYTES_A_PASS:
                 break
 
@@ -322,8 +321,9 @@ class Driver:
     def _append(self, block: Block) -> None:
         self.log.append(block)
         self._recent.append(block)
-        self._recent_bytes += block.size
-        self.snapshots.taker.log_bytes += block.size
+        size = len(block.body)
+        self._recent_bytes += size
+        self.snapshots.taker.log_bytes += size
         while self._recent_bytes > RECENT_BYTES_MAX:
             self._recent_bytes -= self._recent.popleft().size
 

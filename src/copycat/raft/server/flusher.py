@@ -54,9 +54,8 @@ class Flusher:
         """Whether a flush now would go beside the loop. `alone`: nothing else waits for this loop."""
         return not alone or self._beside > 0 or self._log.pending_bytes > INLINE_BYTES_MAX
 
-    def kick(self, *, alone: bool) -> None:
-        """Begin a flush if one is needed and none runs."""
-        beside = self.goes_beside(alone=alone)
+    def kick(self, *, beside: bool) -> None:
+        """Begin a flush, `beside` the loop or on it, if one is needed and none runs."""
         flush = self._log.take_flush()
         if flush is None:
             return
@@ -65,8 +64,9 @@ class Flusher:
         self._began = self._clock.monotonic()
         if not beside:
             flush.run()
-            self._judge(self._clock.monotonic() - self._began)
-            self._finished(flush)
+            now = self._clock.monotonic()
+            self._judge(now - self._began)
+            self._finished(flush, now)
         else:
             self._disk.submit(flush.run, lambda error: self._done(flush, error))
             self._beside = max(0, self._beside - 1)
@@ -117,10 +117,10 @@ class Flusher:
         if error is not None:
             self._fail(error)
         else:
-            self._finished(flush)
+            self._finished(flush, self._clock.monotonic())
 
-    def _finished(self, flush: Flush) -> None:
-        self.durations.record(round((self._clock.monotonic() - self._began) * 1e9))
+    def _finished(self, flush: Flush, now: float) -> None:
+        self.durations.record(round((now - self._began) * 1e9))
         self._post(Flushed(*self._log.flushed(flush)))
         if flush is self._cleared_by:
             self._cleared_by = None

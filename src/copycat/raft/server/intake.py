@@ -12,6 +12,7 @@ Source: protocol §5.1 to §5.4.
 import hmac
 import random
 from collections.abc import Callable
+from operator import itemgetter
 from typing import Protocol
 
 from copycat.errors import ProtocolError
@@ -44,6 +45,8 @@ from copycat.raft.protocol.wire import (
 from copycat.raft.server.limits import ServerLimits
 from copycat.raft.server.origins import ClientConnection, Origin
 
+_COUNT, _BYTES = itemgetter(0), itemgetter(1)  # of an item
+
 
 class Space(Protocol):
     """`problem` says why no commands may enter the log, for want of room on the disk; None: they may."""
@@ -75,6 +78,7 @@ class Intake:
         self._stamps: dict[int, int] = {}  # the newest of each session, to be echoed
         self._items: list[tuple[int, bytes]] = []  # (count, bytes)
         self._bytes = 0
+        self.waiting = False  # whether anything waits to be proposed
         now = now_ms()
         self.contact_ms: dict[int, int] = {session.id: now for session in sessions}
         self.silent_ms: float = 0  # until then no session has been unheard of for its timeout
@@ -98,14 +102,14 @@ class Intake:
         if first != expected:
             self._out_of_step(origin, session, first, count, expected)
             return
-        size = len(frame) - HEADER_BATCH.size
-        refusal = self._refusal(session, first, ack, count, size, frame)
+        blob = frame[HEADER_BATCH.size :]
+        refusal = self._refusal(session, first, ack, count, blob)
         if refusal is not None:
             origin.send(_rejected(session_id, first, *refusal))
             return
         self._appended[session_id] = first + count - 1
         self.contact_ms[session_id] = self._now_ms()
-        self._add(count, pack_item(ItemKind.COMMANDS, session_id, first, ack, count, frame[HEADER_BATCH.size :]))
+        self._add(count, pack_item(ItemKind.COMMANDS, session_id, first, ack, count, blob))
 
     def _out_of_step(self, origin: Origin, session: ServerSession, first: int, count: int, expected: int) -> None:
         """Ahead of its turn: name the place to go on from. Executed before: answer again. In flight: it will be."""
@@ -117,10 +121,10 @@ class Intake:
             origin.send(encode_results_frame(Results(session.id, *run)))
 
     def _refusal(
-        self, session: ServerSession, first: int, ack: int, count: int, size: int, frame: bytes
+        self, session: ServerSession, first: int, ack: int, count: int, blob: bytes
     ) -> tuple[Reason, str] | None:
-        limits = self._limits
-        if not 1 <= count == _array_length(frame, HEADER_BATCH.size):
+        limits, size = self._limits, len(blob)
+        if not 1 <= count == _array_length(blob):
             return Reason.MALFORMED, f"the batch says it holds {count} operations, and does not"
         if size > limits.max_batch_bytes:
             return Reason.TOO_LARGE, f"a batch of {size} bytes exceeds the limit of {limits.max_batch_bytes}"
@@ -162,6 +166,7 @@ class Intake:
             self.bind(session_id, origin)
             self.contact_ms[session_id] = now
             self._kept[session_id] = (ack, event_ack)
+            self.waiting = True
             self._stamps[session_id] = stamp
 
     def unregister(self, origin: Origin, frame: bytes) -> None:
@@ -228,18 +233,13 @@ class Intake:
         """An item of the leader's own."""
         self._add(1, pack_item(kind, session_id, 0, ack, 1, blob))
 
-    @property
-    def waiting(self) -> bool:
-        """Whether anything waits to be proposed."""
-        return bool(self._items or self._kept)
-
     def take(self) -> list[Proposed]:
         """Everything that waits, as blocks of bounded size; an item larger than that goes alone."""
         if self._kept:
             blob = b"".join(KEEP_ALIVE.pack(session, *acks) for session, acks in self._kept.items())
             self._add(1, pack_item(ItemKind.KEEP_ALIVE, 0, 0, 0, 1, blob))
             self._kept = {}
-        items, self._items, self._bytes = self._items, [], 0
+        items, self._items, self._bytes, self.waiting = self._items, [], 0, False
         proposals: list[Proposed] = []
         at = 0
         while at < len(items):
@@ -248,12 +248,11 @@ class Intake:
                 size += len(items[at][1])
                 at += 1
             chosen = items[start:at]
-            proposals.append(
-                Proposed(count=sum(count for count, _ in chosen), body=b"".join(body for _, body in chosen))
-            )
+            proposals.append(Proposed(count=sum(map(_COUNT, chosen)), body=b"".join(map(_BYTES, chosen))))
         return proposals
 
     def _add(self, count: int, item: bytes) -> None:
+        self.waiting = True
         self._items.append((count, item))
         self._bytes += len(item) - ITEM_BYTES
 
@@ -272,13 +271,13 @@ def _rejected(session_id: int, sequence: int, reason: Reason, detail: str) -> by
     return HEADER_REJECTED.pack(Tag.REJECTED, session_id, sequence, reason) + detail.encode()
 
 
-def _array_length(data: bytes, at: int) -> int:
-    """How many elements the MessagePack array at `at` says it has; -1 when there is no array."""
-    lead = data[at] if at < len(data) else 0
+def _array_length(data: bytes) -> int:
+    """How many elements the MessagePack array that `data` begins with says it has; -1 when there is no array."""
+    lead = data[0] if data else 0
     if 0x90 <= lead <= 0x9F:
         return lead & 0x0F
     if lead == 0xDC:
-        return int.from_bytes(data[at + 1 : at + 3], "big")
+        return int.from_bytes(data[1:3], "big")
     if lead == 0xDD:
-        return int.from_bytes(data[at + 1 : at + 5], "big")
+        return int.from_bytes(data[1:5], "big")
     return -1

@@ -12,7 +12,7 @@ Source: protocol §5.2; docs/decisions/0017-keep-alives-without-news-wait-for-on
 import asyncio
 from collections.abc import Callable
 
-from copycat.raft.protocol.wire import HEADER_KEEP_ALIVE, KEPT_ALIVE, Tag
+from copycat.raft.protocol.wire import HEADER_KEEP_ALIVE, KEPT_ALIVE
 from copycat.raft.server.origins import ClientConnection
 from copycat.raft.server.reads import HasState
 
@@ -29,27 +29,27 @@ class KeepAlives:
     def __init__(self, state: HasState, pass_on: Callable[[ClientConnection, bytes], None]) -> None:
         self._state = state
         self._pass_on = pass_on
-        self._waiting: dict[ClientConnection, bytes] = {}
+        self.waiting: dict[ClientConnection, bytes] = {}
         self._alarm: asyncio.TimerHandle | None = None
 
     def take(self, client: ClientConnection, frame: bytes) -> bool:
-        """Let `frame` wait if it may. Returns whether it does; then it is not to be handled any further."""
-        if not (frame[0] == Tag.KEEP_ALIVE and client.is_settled and self._is_without_news(client, frame)):
+        """Let a keep-alive wait if it may. Returns whether it does; then it is not to be handled any further."""
+        if not (client.is_settled and self._is_without_news(client, frame)):
             return False
-        self._waiting[client] = frame  # a newer one says all that the one before said
+        self.waiting[client] = frame  # a newer one says all that the one before said
         if self._alarm is None:
             self._alarm = asyncio.get_running_loop().call_later(GATHERING_SECONDS, self._release_all)
         return True
 
     def release(self, client: ClientConnection) -> None:
         """This client says something else, which comes after what waits."""
-        frame = self._waiting.pop(client, None)
+        frame = self.waiting.pop(client, None)
         if frame is not None:
             self._pass_on(client, frame)
 
     def forget(self, client: ClientConnection) -> None:
         """The connection is gone: its session may live on another by now."""
-        self._waiting.pop(client, None)
+        self.waiting.pop(client, None)
 
     def _is_without_news(self, client: ClientConnection, frame: bytes) -> bool:
         if len(frame) != ONE:
@@ -62,6 +62,6 @@ class KeepAlives:
 
     def _release_all(self) -> None:
         self._alarm = None
-        waiting, self._waiting = self._waiting, {}
+        waiting, self.waiting = self.waiting, {}
         for client, frame in waiting.items():
             self._pass_on(client, frame)

@@ -73,7 +73,7 @@ class Reads:
         self._arrived: list[WaitingQuery] = []
         self._confirmed: deque[tuple[int, list[WaitingQuery]]] = deque()  # (index to apply first, queries)
         self._blocked: list[WaitingQuery] = []
-        self._unanswered = 0
+        self.unanswered = 0  # of all these
 
     def confirm_first(self, query: WaitingQuery) -> None:
         """Answer after leadership is confirmed."""
@@ -110,23 +110,23 @@ class Reads:
         self._arrived.clear()
         self._confirmed.clear()
         self._blocked.clear()
-        self._unanswered = 0
+        self.unanswered = 0
 
     def _has_room(self, query: WaitingQuery) -> bool:
-        if self._unanswered >= self._max_waiting:
-            query.refuse(Reason.OVERLOADED, f"{self._unanswered} queries wait here already")
+        if self.unanswered >= self._max_waiting:
+            query.refuse(Reason.OVERLOADED, f"{self.unanswered} queries wait here already")
             return False
-        self._unanswered += 1
+        self.unanswered += 1
         return True
 
     def _answer(self, query: WaitingQuery) -> None:
         executor = self._state.executor
         session = executor.sessions.get(query.session)
         if session is None and query.session:
-            self._unanswered -= 1
+            self.unanswered -= 1
             query.refuse(Reason.UNKNOWN_SESSION, f"session {query.session} has ended")
         elif (session is not None and session.sequence < query.sequence) or executor.applied_index < query.floor:
             self._blocked.append(query)
         else:
-            self._unanswered -= 1
+            self.unanswered -= 1
             query.answer(executor, session)
