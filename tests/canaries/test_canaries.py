@@ -11,7 +11,7 @@ from tests.canaries.table import PAGE, measures_on_page, page
 
 FOUND = {
     "A follower vouches for entries before they are on its disk": 100,
-    "The name of a new segment is not synced": 134,
+    "The name of a new segment is not synced": 108,
     "Term and vote are written and not synced": 108,
     "Events sent again on a new connection are heard again": 108,
     "The tokens of a lock begin anew": 103,
