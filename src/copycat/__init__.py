@@ -1,5 +1,7 @@
 """Copycat: your Python processes agree. Locks, leaders, maps and your own state machines, replicated by Raft."""
 
+from typing import TYPE_CHECKING
+
 from copycat.client import CopycatClient
 from copycat.errors import CopycatError
 from copycat.handle import Copycat
@@ -10,8 +12,13 @@ from copycat.raft.client.states import ClientState, Recovery
 from copycat.raft.protocol.members import Member
 from copycat.raft.protocol.operations import Command, ConsistencyLevel, PersistenceMode, Query
 from copycat.raft.protocol.state_machine import Commit, Executor, Session, StateMachine
-from copycat.replica import CopycatReplica
 from copycat.resource.resource import Resource
+from copycat.util.later import load_later
+
+if TYPE_CHECKING:
+    from copycat.replica import CopycatReplica
+else:
+    __getattr__ = load_later(__name__, {"CopycatReplica": "copycat.replica"})
 
 __version__ = "0.1.0"
 
@@ -39,3 +46,7 @@ __all__ = [
     "open",
     "open_all",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

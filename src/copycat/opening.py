@@ -16,7 +16,6 @@ from copycat.io.serializer import Serializer
 from copycat.io.storage.storage import Storage, StorageLevel
 from copycat.io.transport.local import LocalTransport
 from copycat.raft.protocol.members import Member
-from copycat.replica import CopycatReplica
 
 _log = logging.getLogger(__name__)
 
@@ -87,6 +86,8 @@ def open(
         raise ConfigurationError("id= and members= go together: which of the members is this one?")
     if members is None and listen is not None:
         raise ConfigurationError("listen= is for one of several members: give id= and members= as well")
+    from copycat.replica import CopycatReplica  # here, for whoever opens a client needs no server
+
     return CopycatReplica(
         ALONE if id is None else id,
         [ALONE] if members is None else members,

@@ -5,13 +5,22 @@ async with RaftClient(members) as client:
     await client.submit(Deposit("ann", 5))
 """
 
+from typing import TYPE_CHECKING
+
 from copycat.raft.client.client import RaftClient
 from copycat.raft.client.future import CopycatFuture
 from copycat.raft.client.states import ClientState, Recovery
 from copycat.raft.core.config import RaftConfig
 from copycat.raft.server.limits import ServerLimits
-from copycat.raft.server.server import RaftServer
-from copycat.raft.server.status import Status
+from copycat.util.later import load_later
+
+if TYPE_CHECKING:
+    from copycat.raft.server.server import RaftServer
+    from copycat.raft.server.status import Status
+else:
+    __getattr__ = load_later(
+        __name__, {"RaftServer": "copycat.raft.server.server", "Status": "copycat.raft.server.status"}
+    )
 
 __all__ = [
     "ClientState",
@@ -23,3 +32,7 @@ __all__ = [
     "ServerLimits",
     "Status",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__
