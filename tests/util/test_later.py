@@ -35,7 +35,7 @@ def test_what_is_loaded_later_is_what_its_module_has() -> None:
 
 
 def test_a_name_that_is_nowhere_is_told_as_of_any_module() -> None:
-    with pytest.raises(AttributeError, match="^module 'copycat' has no attribute 'CopycatReplicant'$"):
+    with pytest.raises(AttributeError, match=r"^module 'copycat' has no attribute 'CopycatReplicant'$"):
         _ = copycat.CopycatReplicant  # type: ignore[attr-defined]  # just that
     with pytest.raises(ImportError, match=r"cannot import name 'Servant' from 'copycat\.raft'"):
         from copycat.raft import Servant  # type: ignore[attr-defined]  # noqa: F401  # likewise
