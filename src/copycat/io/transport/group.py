@@ -91,7 +91,11 @@ class ConnectionGroup:
         connections, self._to_be_flushed = self._to_be_flushed, []
         for connection in connections:
             connection.is_to_be_flushed = False
-            connection.flush()
+            try:
+                connection.flush()
+            except Exception as error:  # costs this connection alone
+                log.exception("a connection could not be written to: %r", error)
+                connection.abort(error)
 
     def discard(self, connection: GroupedConnection) -> None:
         self.connections.pop(connection, None)

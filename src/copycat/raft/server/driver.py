@@ -206,8 +206,9 @@ class Driver:
         self._peers.flush()  # what is to be replicated leaves before this disk is waited for
         intake, is_leader = desk.intake, raft.is_leader
         if intake is None:
-            self.flusher.kick(beside=self.flusher.goes_beside(alone=True))  # the leader waits for it, and nobody
-            if not self._inbox:  # for what is applied here; but what was flushed on the loop is told first
+            # The leader waits for the flush, and nobody for what is applied here.
+            self.flusher.kick(beside=self.flusher.goes_beside(alone=True))
+            if not self._inbox:  # it was flushed on the loop: the next pass says so first
                 self._apply()
             if is_leader:
                 self._begin_to_lead()
