@@ -11,7 +11,7 @@ STAMP  := $(VENV)/.set-up
 LOG    := $(VENV)/set-up.log
 PATHS  := $(wildcard src tests examples benchmarks)
 FRONT  := tests/process tests/cli tests/chaos tests/benchmarks tests/test_docs.py
-RANDOM := tests/simulation tests/canaries tests/raft/core
+RANDOM := tests/simulation tests/canaries tests/raft/core tests/testing
 HEART  := src/copycat/raft/core/*,src/copycat/raft/machine/*,src/copycat/io/storage/*
 
 .DEFAULT_GOAL := help
