@@ -208,21 +208,16 @@ class ValueEncoding:
         data = bytes(data)
         if data and data[0] in CONTAINER_HEADS:
             check_depth(data, self._serializer.max_depth)
-        try:
-            return self._decode_any(data)
-        except DecodeError:
-            raise
-        except Exception as error:
-            raise _unreadable(data, error) from error
+        return self.decode_trusted(data)
 
     def decode_trusted(self, data: bytes) -> Any:
-        """As `decode`, of bytes that were made here, which are known not to be nested too deeply."""
+        """As `decode`, of bytes that are known not to be nested too deeply."""
         try:
             return self._decode_any(data)
         except DecodeError:
             raise
-        except Exception as error:
-            raise _unreadable(data, error) from error
+        except Exception as error:  # registered types run code of their own, which may raise anything on bad bytes
+            raise DecodeError(f"{len(data)} bytes are not a value: {error}") from error
 
     def convert(self, value: Any, kind: Any) -> Any:
         """A decoded value as `kind`. Raises: DecodeError if it does not fit."""
@@ -284,11 +279,6 @@ class ValueEncoding:
         if reader.remaining:
             raise DecodeError(f"{reader.remaining} bytes too many for {type_name(kind)}")
         return value
-
-
-def _unreadable(data: bytes, error: Exception) -> DecodeError:
-    """Registered types run code of their own, which may raise anything on bad bytes."""
-    return DecodeError(f"{len(data)} bytes are not a value: {error}")
 
 
 def _refusal(value: Any) -> str:

@@ -266,8 +266,7 @@ def finish(raft: Raft, role: Leader) -> None:
         return  # it has left
     if role.waiting:
         release(raft, role)
-    if role.heir is not None:
-        succession.hand_over(raft, role)
+    succession.hand_over(raft, role)
     due = raft.now >= role.heartbeat_ms
     confirm = due or bool(role.reads)
     news = [*role.members] if confirm else to_be_told(raft, role)
