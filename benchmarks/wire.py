@@ -8,13 +8,12 @@ from benchmarks.micro import Timer, micro, time_with_pyperf
 from copycat.collections.map_machine import PUT
 from copycat.io.serializer import encode_key, encode_value
 from copycat.io.transport.frame import PREAMBLE, FrameDecoder, encode_frame, encode_frames
+from copycat.raft.protocol.message_wire import decode_append, encode_append
 from copycat.raft.protocol.wire import (
     HEADER_BATCH,
     Tag,
-    decode_append,
     decode_operations,
     decode_results,
-    encode_append,
     encode_operations,
     encode_results,
     unpack,

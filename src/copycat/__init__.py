@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING
 from copycat.client import CopycatClient
 from copycat.errors import CopycatError
 from copycat.handle import Copycat
-from copycat.io.storage.storage import Storage, StorageLevel
 from copycat.opening import open, open_all
 from copycat.raft.client.selection import ConnectionStrategy, ServerSelection
 from copycat.raft.client.states import ClientState, Recovery
@@ -16,9 +15,17 @@ from copycat.resource.resource import Resource
 from copycat.util.later import load_later
 
 if TYPE_CHECKING:
+    from copycat.io.storage.storage import Storage, StorageLevel
     from copycat.replica import CopycatReplica
 else:
-    __getattr__ = load_later(__name__, {"CopycatReplica": "copycat.replica"})
+    __getattr__ = load_later(
+        __name__,
+        {
+            "CopycatReplica": "copycat.replica",
+            "Storage": "copycat.io.storage.storage",
+            "StorageLevel": "copycat.io.storage.storage",
+        },
+    )
 
 __version__ = "0.1.0"
 

@@ -7,13 +7,11 @@ from here on. Resource classes come as arguments; this module knows none.
 from asyncio import Future
 from collections.abc import Callable, Generator
 from itertools import count
-from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
 from copycat.errors import ResourceTypeError, UnknownResourceError
 from copycat.io.serializer import ENCODING_VERSION, Serializer
-from copycat.raft.client.backup import Backup
 from copycat.raft.client.client import BACKUP_SECONDS
 from copycat.raft.protocol.operations import ConsistencyLevel
 from copycat.resource.operations import (
@@ -30,6 +28,11 @@ from copycat.resource.operations import (
 )
 from copycat.resource.resource import Resource, ResourceContext, Submitter, Timeout, check_level, resource_class
 from copycat.util.listeners import Listener
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from copycat.raft.client.backup import Backup
 
 R = TypeVar("R", bound=Resource)
 
@@ -50,7 +53,7 @@ class Client(Submitter, Protocol):
     async def status(self) -> Any:
         """How the cluster is, as one of its servers sees it."""
 
-    async def backup(self, path: str | Path, *, force: bool = False, timeout: float = ...) -> Backup:
+    async def backup(self, path: "str | Path", *, force: bool = False, timeout: float = ...) -> "Backup":
         """Have the cluster's state written to a file."""
 
     def on_state_change(self, callback: Callable[[Any], object]) -> Listener[Any]:
@@ -120,7 +123,7 @@ class Copycat:
         """How the cluster is, as one of its servers sees it: leader, members, and why there is no leader."""
         return await self._client.status()
 
-    async def backup(self, path: str | Path, *, force: bool = False, timeout: float = BACKUP_SECONDS) -> Backup:
+    async def backup(self, path: "str | Path", *, force: bool = False, timeout: float = BACKUP_SECONDS) -> "Backup":
         """Write a backup of all resources to the new file `path`: all that was acknowledged before this is in it.
 
         It is the state at one index, `Backup.index`, taken while commands go on, and verified before the file gets its

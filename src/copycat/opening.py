@@ -5,7 +5,6 @@ import logging
 import os
 import re
 from collections.abc import Generator, Iterable
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
 
@@ -13,7 +12,6 @@ from copycat.client import CopycatClient
 from copycat.errors import ConfigurationError
 from copycat.handle import SESSION_TIMEOUT_SECONDS, TIMEOUT_SECONDS, Copycat
 from copycat.io.serializer import Serializer
-from copycat.io.storage.storage import Storage, StorageLevel
 from copycat.io.transport.local import LocalTransport
 from copycat.raft.protocol.members import Member
 
@@ -52,7 +50,7 @@ def open(
     `copycat://`, for other URLs, and for arguments that do not go together.
     """
     if target is _IN_MEMORY:
-        storage = Storage(level=StorageLevel.MEMORY)
+        directory = None
         _log.warning(
             "copycat.open() is private to this process and kept in memory: other workers will not see it. To share "
             'across hosts: copycat.open("copycat://host:5001,..."); to keep the data: copycat.open("data/")'
@@ -72,7 +70,7 @@ def open(
                 timeout=timeout,
                 serializer=serializer,
             )
-        if isinstance(target, str) and _ADDRESSES.fullmatch(text) and not Path(text).exists():
+        if isinstance(target, str) and _ADDRESSES.fullmatch(text) and not os.path.exists(text):
             raise ConfigurationError(
                 f"{text!r} looks like an address; to connect to servers write copycat.open({SCHEME + text!r})"
             )
@@ -81,17 +79,19 @@ def open(
                 f"{text!r} is neither a directory nor a {SCHEME} URL; to connect to servers write "
                 f'copycat.open("{SCHEME}host:port,...")'
             )
-        storage = Storage(text)
+        directory = text
     if (id is None) != (members is None):
         raise ConfigurationError("id= and members= go together: which of the members is this one?")
     if members is None and listen is not None:
         raise ConfigurationError("listen= is for one of several members: give id= and members= as well")
-    from copycat.replica import CopycatReplica  # here, for whoever opens a client needs no server
+    # Here, for whoever opens a client needs no server.
+    from copycat.io.storage.storage import Storage, StorageLevel
+    from copycat.replica import CopycatReplica
 
     return CopycatReplica(
         ALONE if id is None else id,
         [ALONE] if members is None else members,
-        storage=storage,
+        storage=Storage(level=StorageLevel.MEMORY) if directory is None else Storage(directory),
         resources=resources,
         listen=listen,
         transport=LocalTransport() if members is None else None,

@@ -27,7 +27,7 @@ from copycat.io.storage.segment import SegmentHeader, decode_segment_header
 from copycat.io.storage.snapshot_file import SnapshotFile, open_snapshot, snapshot_file_name
 from copycat.io.storage.snapshots import Snapshots
 from copycat.io.transport.frame import PREAMBLE, FrameDecoder, encode_frame
-from copycat.raft.protocol import wire
+from copycat.raft.protocol import message_wire, wire
 from copycat.raft.protocol.entries import ItemKind, iterate_items, pack_item, pack_types, unpack_types
 from copycat.raft.protocol.handshake import Hello, decode_hello, encode_hello
 from copycat.raft.protocol.hashes import Finding, StateReport, StateVerdict, decode_report, decode_verdict
@@ -150,29 +150,31 @@ def receive_snapshot(data: bytes) -> SnapshotFile:
 
 WIRE: dict[str, Target] = {
     "message": Target(
-        wire.decode_message,
+        message_wire.decode_message,
         [
-            wire.encode_message(PollRequest(term=1, last_index=2**64 - 1, last_term=0)),
-            wire.encode_message(PollResponse(term=1, proposed=2, granted=True)),
-            wire.encode_message(VoteRequest(term=300, last_index=70_000, last_term=299)),
-            wire.encode_message(VoteResponse(term=1, granted=False)),
-            wire.encode_message(
+            message_wire.encode_message(PollRequest(term=1, last_index=2**64 - 1, last_term=0)),
+            message_wire.encode_message(PollResponse(term=1, proposed=2, granted=True)),
+            message_wire.encode_message(VoteRequest(term=300, last_index=70_000, last_term=299)),
+            message_wire.encode_message(VoteResponse(term=1, granted=False)),
+            message_wire.encode_message(
                 AppendResponse(term=1, round=1, accepted=True, match_index=1, hint_index=0, sent_ms=2**40)
             ),
-            wire.encode_message(
+            message_wire.encode_message(
                 Install(
                     term=2, index=9, last_term=1, chain=7, time=80, size=2**33, serial=3, offset=2**20, data=b"piece"
                 )
             ),
-            wire.encode_message(TimeoutNow(term=7)),
-            wire.encode_message(InstallResponse(term=2, index=9, serial=3, offset=2**20 + 5)),
+            message_wire.encode_message(TimeoutNow(term=7)),
+            message_wire.encode_message(InstallResponse(term=2, index=9, serial=3, offset=2**20 + 5)),
         ],
     ),
     "state-report": Target(decode_report, [wire.encode_msgpack(StateReport(9, 1, [(-1, b"d" * 16), (0, b"")]))]),
     "state-verdict": Target(
         decode_verdict, [wire.encode_msgpack(StateVerdict(9, Finding.DIFFERS, [(7, b"d" * 16)], "a, b"))]
     ),
-    "append": Target(wire.decode_append, [wire.encode_append((1, 2, 1, 0, 2, 3, 4, 250, 0, True, False), records())]),
+    "append": Target(
+        message_wire.decode_append, [message_wire.encode_append((1, 2, 1, 0, 2, 3, 4, 250, 0, True, False), records())]
+    ),
     "records": Target(lambda data: decode_records(data, 1 << 20), [records()]),
     "operations": Target(
         wire.decode_operations, [wire.encode_operations([[0, 0, 1, "one", b"two"], [3, 7, 2, [1, {}]]])]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from copycat.errors import HandshakeError, ProtocolError
 from copycat.io.transport.frame import MAX_GREETING, PREAMBLE, FrameDecoder, encode_frame
-from copycat.raft.protocol import wire
+from copycat.raft.protocol import message_wire, wire
 from copycat.raft.protocol.handshake import Hello, agree_version, decode_hello
 from copycat.raft.protocol.messages import (
     AppendResponse,
@@ -100,12 +100,12 @@ MESSAGES: st.SearchStrategy[Message] = st.one_of(
 @fuzz
 @given(message=MESSAGES)
 def test_a_message_comes_back_as_it_was_and_nothing_shorter_or_longer_is_one(message: Message) -> None:
-    frame = wire.encode_message(message)
+    frame = message_wire.encode_message(message)
 
-    assert wire.decode_message(frame) == message
+    assert message_wire.decode_message(frame) == message
     for other in (*(frame[:end] for end in range(len(frame))), frame + b"\x00"):
         with pytest.raises(ProtocolError):
-            wire.decode_message(other)
+            message_wire.decode_message(other)
 
 
 # -- frames ------------------------------------------------------------------------------------------------------------

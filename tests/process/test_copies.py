@@ -12,7 +12,8 @@ import pytest
 from copycat.io.transport.frame import FrameDecoder
 from copycat.raft.client.survey import ask
 from copycat.raft.protocol.members import Member
-from copycat.raft.protocol.wire import Tag, decode_message
+from copycat.raft.protocol.message_wire import decode_message
+from copycat.raft.protocol.wire import Tag
 from copycat.testing.processes import LOOPBACK, free_ports
 from tests.process.support import QUICK, Numbers, ProcessCluster, client_of, started
 

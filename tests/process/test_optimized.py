@@ -11,7 +11,7 @@ from copycat.io.transport.tcp import TcpTransport
 from copycat.io.transport.transport import Connection
 from copycat.raft.protocol.handshake import Hello, decode_hello, encode_hello
 from copycat.raft.protocol.members import Member
-from copycat.raft.protocol.wire import encode_append
+from copycat.raft.protocol.message_wire import encode_append
 from copycat.util.address import Address
 from tests.process.support import Numbers, ProcessCluster, client_of, running
 

@@ -7,6 +7,8 @@ import pytest
 
 import copycat
 from copycat import raft
+from copycat.io.storage.storage import Storage
+from copycat.raft.core.config import RaftConfig
 from copycat.raft.server.server import RaftServer
 from copycat.replica import CopycatReplica
 
@@ -22,13 +24,16 @@ def test_whoever_imports_copycat_and_opens_a_client_loads_no_server() -> None:
         "print(*sorted(sys.modules))"
     ).split()
     assert "copycat.client" in loaded
-    rooms = ("copycat.raft.machine.", "copycat.raft.server.server", "copycat.raft.core.raft", "copycat.replica")
+    rooms = ("copycat.raft.machine.", "copycat.raft.server.", "copycat.raft.core.", "copycat.io.storage.")
     assert [name for name in loaded if name.startswith(rooms)] == []
+    assert not {"copycat.replica", "copycat.raft.protocol.messages"}.intersection(loaded)
 
 
 def test_what_is_loaded_later_is_what_its_module_has() -> None:
     assert copycat.CopycatReplica is CopycatReplica
     assert raft.RaftServer is RaftServer
+    assert copycat.Storage is Storage
+    assert raft.RaftConfig is RaftConfig
     assert run(
         "from copycat import *; from copycat.raft import *; print(CopycatReplica.__name__, Status.__name__)"
     ) == ("CopycatReplica Status\n")

@@ -10,16 +10,22 @@ from typing import TYPE_CHECKING
 from copycat.raft.client.client import RaftClient
 from copycat.raft.client.future import CopycatFuture
 from copycat.raft.client.states import ClientState, Recovery
-from copycat.raft.core.config import RaftConfig
-from copycat.raft.server.limits import ServerLimits
 from copycat.util.later import load_later
 
 if TYPE_CHECKING:
+    from copycat.raft.core.config import RaftConfig
+    from copycat.raft.server.limits import ServerLimits
     from copycat.raft.server.server import RaftServer
     from copycat.raft.server.status import Status
 else:
     __getattr__ = load_later(
-        __name__, {"RaftServer": "copycat.raft.server.server", "Status": "copycat.raft.server.status"}
+        __name__,
+        {
+            "RaftConfig": "copycat.raft.core.config",
+            "RaftServer": "copycat.raft.server.server",
+            "ServerLimits": "copycat.raft.server.limits",
+            "Status": "copycat.raft.server.status",
+        },
     )
 
 __all__ = [

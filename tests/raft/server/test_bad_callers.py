@@ -12,14 +12,8 @@ import pytest
 from copycat.errors import HandshakeError
 from copycat.io.storage.record import Block, encode_record
 from copycat.raft.protocol.handshake import encode_hello
-from copycat.raft.protocol.wire import (
-    HEADER_FORWARD,
-    HEADER_KEEP_ALIVE,
-    HEADER_QUERY,
-    Tag,
-    encode_append,
-    encode_msgpack,
-)
+from copycat.raft.protocol.message_wire import encode_append
+from copycat.raft.protocol.wire import HEADER_FORWARD, HEADER_KEEP_ALIVE, HEADER_QUERY, Tag, encode_msgpack
 from tests.io.transport.support import wait_until
 from tests.raft.server.caller import CLIENT, Caller, batch, call
 from tests.raft.server.cluster import Cluster, put

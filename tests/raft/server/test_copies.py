@@ -8,8 +8,9 @@ import pytest
 
 from copycat.errors import NoLeaderError
 from copycat.raft.protocol.members import Member
+from copycat.raft.protocol.message_wire import decode_message
 from copycat.raft.protocol.messages import PollResponse, VoteResponse
-from copycat.raft.protocol.wire import Tag, decode_message
+from copycat.raft.protocol.wire import Tag
 from tests.io.transport.support import wait_until
 from tests.raft.server.cluster import Cluster, get, put
 from tests.raft.server.network import Link

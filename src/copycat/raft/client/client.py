@@ -9,9 +9,8 @@ from asyncio import AbstractEventLoop, Future, get_running_loop
 from collections.abc import Callable, Generator, Iterable, Sequence
 from enum import StrEnum
 from math import inf
-from pathlib import Path
 from types import EllipsisType
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from copycat.errors import (
     ClosedError,
@@ -24,7 +23,6 @@ from copycat.errors import (
 from copycat.io.serializer import Serializer
 from copycat.io.transport.tcp import TcpTransport
 from copycat.io.transport.transport import Transport
-from copycat.raft.client.backup import Backup, fetch_backup
 from copycat.raft.client.encoding import encode_operation
 from copycat.raft.client.engine import ClientEngine, EventHandler
 from copycat.raft.client.future import CopycatFuture
@@ -40,6 +38,11 @@ from copycat.util.builder import Buildable
 from copycat.util.clock import Clock, SystemClock
 from copycat.util.context import Context
 from copycat.util.listeners import Listener, Listeners
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from copycat.raft.client.backup import Backup
 
 R = TypeVar("R")
 E = TypeVar("E", bound=StrEnum)
@@ -402,7 +405,7 @@ class RaftClient(Buildable):
                 tried[address] = str(error)
         raise ConnectError(f"no server tells its status: {'; '.join(tried.values())}", tried=tried)
 
-    async def backup(self, path: str | Path, *, force: bool = False, timeout: float = BACKUP_SECONDS) -> Backup:
+    async def backup(self, path: "str | Path", *, force: bool = False, timeout: float = BACKUP_SECONDS) -> "Backup":
         """Write a backup of the cluster's state to the new file `path`: all that was acknowledged before this is in it.
 
         It is one index: the leader takes a snapshot while commands go on, and its file is fetched, in bounded memory,
@@ -415,6 +418,8 @@ class RaftClient(Buildable):
         Raises: ConfigurationError if there is such a file; NoLeaderError, ConnectError; StorageError if the leader
         cannot take a snapshot, saying why, or the file cannot be written; CorruptionError. Nothing is left of it then.
         """
+        from copycat.raft.client.backup import fetch_backup  # here, for other clients need no code for files
+
         transport = self._given_transport if self._given_transport is not None else TcpTransport()
         addresses = self._engine.connector.addresses if self._engine is not None else []
         try:

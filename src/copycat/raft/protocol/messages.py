@@ -1,7 +1,7 @@
 """What servers say to each other about consensus.
 
-Plain dataclasses, one per turn and member at most, so that the pure core can make and read them; `wire` gives them
-bytes. `Append` names blocks by their heads; the records travel beside it.
+Plain dataclasses, one per turn and member at most, so that the pure core can make and read them; `message_wire` gives
+them bytes. `Append` names blocks by their heads; the records travel beside it.
 
 Source: Raft dissertation §3, §4.2.3, §6.4, §9.6; protocol §3.
 """

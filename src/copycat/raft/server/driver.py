@@ -43,7 +43,7 @@ from copycat.raft.core.events import Applied, Event, Flushed, Outdated, Persiste
 from copycat.raft.core.leader import Leader
 from copycat.raft.core.raft import Raft
 from copycat.raft.machine.executor import Executor
-from copycat.raft.protocol.wire import encode_append, encode_message
+from copycat.raft.protocol.message_wire import encode_append, encode_message
 from copycat.raft.server.disk_worker import DiskWorker
 from copycat.raft.server.flusher import Flusher
 from copycat.raft.server.peers import Peers

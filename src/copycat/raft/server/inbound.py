@@ -16,8 +16,9 @@ from copycat.io.storage.record import decode_records
 from copycat.io.transport.transport import Connection
 from copycat.raft.core.events import Received
 from copycat.raft.protocol.handshake import Hello, agree_version, decode_hello, encode_hello
+from copycat.raft.protocol.message_wire import decode_append, decode_message
 from copycat.raft.protocol.messages import Append
-from copycat.raft.protocol.wire import HEADER_STATUS, Tag, decode_append, decode_message, unpack
+from copycat.raft.protocol.wire import HEADER_STATUS, Tag, unpack
 from copycat.raft.server.belonging import Belonging
 from copycat.raft.server.desk import Desk
 from copycat.raft.server.driver import Driver

@@ -19,8 +19,8 @@ from copycat.raft.core.membership import ReadMembership
 from copycat.raft.machine.executor import Executor
 from copycat.raft.machine.snapshot import restore
 from copycat.raft.protocol.chunks import decode_chunks
+from copycat.raft.protocol.message_wire import encode_message
 from copycat.raft.protocol.messages import Install, SnapshotId
-from copycat.raft.protocol.wire import encode_message
 from copycat.raft.server.disk_worker import DiskWorker
 from copycat.raft.server.peers import Peers
 from copycat.raft.server.snapshot_taker import id_of
