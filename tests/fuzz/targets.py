@@ -184,6 +184,10 @@ WIRE: dict[str, Target] = {
         wire.decode_events,
         [wire.HEADER_EVENTS.pack(Tag.EVENTS, 7, 0) + wire.encode_msgpack([[9, [1, 2, 3, b"x"]], [10, [1, 2, 3]]])],
     ),
+    "many": Target(
+        lambda frame: list(wire.decode_many(frame)),
+        wire.encode_many(Tag.RELAY_MANY, [(1, b"for one"), (2**64 - 1, b"another")]),
+    ),
     "header": Target(unpack_any, [bytes([tag]) + bytes(60) for tag in Tag]),
     "types": Target(unpack_types, [pack_types([("copycat.map", 1), ("ü", 65535)])]),
     "items": Target(

@@ -13,7 +13,14 @@ from copycat.errors import HandshakeError
 from copycat.io.storage.record import Block, encode_record
 from copycat.raft.protocol.handshake import encode_hello
 from copycat.raft.protocol.message_wire import encode_append
-from copycat.raft.protocol.wire import HEADER_FORWARD, HEADER_KEEP_ALIVE, HEADER_QUERY, Tag, encode_msgpack
+from copycat.raft.protocol.wire import (
+    HEADER_FORWARD,
+    HEADER_KEEP_ALIVE,
+    HEADER_QUERY,
+    Tag,
+    encode_many,
+    encode_msgpack,
+)
 from tests.io.transport.support import wait_until
 from tests.raft.server.caller import CLIENT, Caller, batch, call
 from tests.raft.server.cluster import Cluster, put
@@ -159,6 +166,8 @@ MEMBER_NONSENSE = {
     "a record of a later term": append(1, 3, record(4, 7)),
     "a forwarded frame cut short": bytes([Tag.FORWARD, 1]),
     "an answer cut short": bytes([Tag.RELAY, 1]),
+    "many forwarded frames, cut short": encode_many(Tag.FORWARD_MANY, [(1, b"one"), (2, b"two")])[0][:-1],
+    "many answers that are of no size": bytes([Tag.RELAY_MANY, 1]),
     "an identity that is none": bytes([Tag.IDENTITY]) + b"?",
     "the identity of another cluster": bytes([Tag.IDENTITY])
     + encode_hello(msgspec.structs.replace(CLIENT, role="member", member_id="b", cluster_id=b"x" * 16)),
@@ -183,7 +192,10 @@ async def test_a_member_that_passes_on_what_no_client_sends_keeps_its_link(
     leader = await cluster.elected()
     caller = await call_as_member(cluster, cluster.others(leader)[0], leader)
     caller.send(HEADER_FORWARD.pack(Tag.FORWARD, 1), HEADER_FORWARD.pack(Tag.FORWARD, 1) + UNKNOWN)
-    await wait_until(lambda: caplog.text.count("dropped a client's frame that") == 2)
+    caller.send(
+        *encode_many(Tag.FORWARD_MANY, [(1, UNKNOWN), (2, UNKNOWN)]), *encode_many(Tag.FORWARD_MANY, [(1, b"")])
+    )
+    await wait_until(lambda: caplog.text.count("dropped a client's frame that") == 5)
     assert not caller.connection.is_closed
 
 

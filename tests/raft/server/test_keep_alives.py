@@ -8,11 +8,14 @@ import pytest
 from copycat.raft.client.states import ClientState
 from copycat.raft.machine.sessions import ServerSession, Sessions
 from copycat.raft.protocol.entries import ItemKind, iterate_items
-from copycat.raft.protocol.wire import HEADER_KEEP_ALIVE, KEPT_ALIVE, Tag
+from copycat.raft.protocol.wire import HEADER_KEEP_ALIVE, HEADER_KEPT, KEPT_ALIVE, KEPT_SESSION, Tag
 from copycat.raft.server.keep_alives import GATHERING_SECONDS, TIMEOUT_MS_MIN, KeepAlives
 from copycat.raft.server.origins import ClientConnection
 from copycat.testing.cluster import SimulatedCluster, simulate
 from tests.raft.client.loops import virtual
+from tests.raft.server.caller import call
+from tests.raft.server.caller import keep_alive as one_keep_alive
+from tests.raft.server.cluster import Cluster
 
 
 def keep_alive(*sessions: int, event_ack: int = 0, stamp: int = 0) -> bytes:
@@ -28,7 +31,10 @@ class Gate:
         self.sessions = Sessions()
         self.executor: Any = self  # whose sessions are these
         self.clients = [self.client(session) for session in (1, 2, 3)]
-        self.keep_alives = KeepAlives(self, lambda client, frame: self.passed.append((client.route, frame)))
+        self.keep_alives = KeepAlives(self, self.pass_on)
+
+    def pass_on(self, waiting: dict[ClientConnection, bytes]) -> None:
+        self.passed += [(client.route, frame) for client, frame in waiting.items()]
 
     def client(self, session_id: int, timeout_ms: int = 5000) -> ClientConnection:
         self.sessions.add(ServerSession(session_id, session_id.to_bytes(16, "big"), b"s" * 16, timeout_ms))
@@ -122,6 +128,26 @@ async def test_one_of_several_sessions_or_of_another_length_than_it_says_does_no
     assert not gate.keep_alives.take(gate.clients[0], keep_alive(1, 1))
     assert not gate.keep_alives.take(gate.clients[0], keep_alive(1)[:-1])
     assert not gate.keep_alives.take(gate.clients[0], bytes([Tag.KEEP_ALIVE]))
+
+
+async def test_those_of_a_followers_clients_go_to_the_leader_together_and_are_answered_together() -> None:
+    async with Cluster(3) as cluster:
+        leader = await cluster.elected()
+        follower = cluster.others(leader)[0]
+        callers = [await call(cluster, follower) for _ in range(5)]
+        sessions = [await caller.register(bytes([number]) * 16) for number, caller in enumerate(callers)]
+        await cluster.level()  # only a session that the follower knows may wait
+        sent = cluster.network.sent
+        before = sent(Tag.FORWARD, source=follower), sent(Tag.RELAY, source=leader)
+
+        for caller, session in zip(callers, sessions, strict=True):
+            caller.send(one_keep_alive(*session))
+        for caller, (session_id, _) in zip(callers, sessions, strict=True):
+            assert await caller.answer(Tag.KEPT) == HEADER_KEPT.pack(Tag.KEPT, 1) + KEPT_SESSION.pack(session_id, 0)
+
+        assert (sent(Tag.FORWARD, source=follower), sent(Tag.RELAY, source=leader)) == before
+        assert 1 <= sent(Tag.FORWARD_MANY, source=follower, target=leader) < len(callers)
+        assert 1 <= sent(Tag.RELAY_MANY, source=leader, target=follower) < len(callers)
 
 
 @pytest.mark.simulation

@@ -12,7 +12,7 @@ Source: protocol §5.1, §5.8, §10.8, §10.9.
 
 import enum
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from struct import Struct
 from typing import Any, Protocol
 
@@ -40,6 +40,8 @@ class Tag(enum.IntEnum):
     TIMEOUT_NOW = 12
     STATE_REPORT = 13
     STATE_VERDICT = 14
+    FORWARD_MANY = 15  # clients' frames of one size, each behind its route u64
+    RELAY_MANY = 64  # likewise, frames for clients
     # a client to any server
     REGISTER = 16
     BATCH = 18
@@ -91,6 +93,7 @@ HEADER_ANSWER = Struct("<BQQQ")  # tag, request, index, event index; then result
 HEADER_QUERY_REFUSED = Struct("<BQB")  # tag, request, reason; then UTF-8 detail
 HEADER_FORWARD = Struct("<BQ")  # tag, route; then a frame
 HEADER_RELAY = HEADER_FORWARD
+HEADER_MANY = Struct("<BI")  # tag, size; then so often a route u64 and a frame of that size
 HEADER_REGISTER = Struct("<B16sI")  # tag, nonce, timeout in milliseconds
 HEADER_REGISTERED = Struct("<B16sQ16sI")  # tag, nonce, session, secret, timeout in milliseconds
 HEADER_REGISTER_REFUSED = Struct("<B16sB")  # tag, nonce, reason; then UTF-8 detail
@@ -110,6 +113,8 @@ HEADER_BACKUP_READY = Struct("<BQQQ")  # tag, request, index, size in bytes
 HEADER_BACKUP_PIECE = Struct("<BQQ")  # tag, request, offset; then the bytes
 HEADER_BACKUP_REFUSED = Struct("<BQB")  # tag, request, reason; then UTF-8 detail
 
+MANY_MAX = 4096  # that travel in one frame
+
 encode_msgpack = msgspec.msgpack.Encoder().encode
 _decode_operations = msgspec.msgpack.Decoder(list[list[Any]]).decode
 _decode_plain_operations = msgspec.msgpack.Decoder(list[list[bytes | int | float | bool | None]]).decode
@@ -123,6 +128,28 @@ def unpack(header: Struct, frame: bytes) -> tuple[Any, ...]:
     except struct.error:
         name = next((tag.name for tag in Tag if frame[:1] == bytes([tag])), "unknown")
         raise ProtocolError(f"a {name} frame needs {header.size} bytes, {len(frame)} came") from None
+
+
+def encode_many(tag: Tag, frames: list[tuple[int, bytes]]) -> list[bytes]:
+    """Frames of one size for or from many clients, each with its route, as few frames between members."""
+    if not frames:
+        return []
+    size = len(frames[0][1])
+    pack = Struct(f"<Q{size}s").pack
+    head = HEADER_MANY.pack(tag, size)
+    return [
+        head + b"".join([pack(route, frame) for route, frame in frames[at : at + MANY_MAX]])
+        for at in range(0, len(frames), MANY_MAX)
+    ]
+
+
+def decode_many(frame: bytes) -> Iterator[tuple[int, bytes]]:
+    """The routes and the frames. Raises ProtocolError, before the first."""
+    _, size = unpack(HEADER_MANY, frame)
+    try:
+        return Struct(f"<Q{size}s").iter_unpack(memoryview(frame)[HEADER_MANY.size :])
+    except struct.error:
+        raise ProtocolError(f"a frame of {len(frame)} bytes does not divide into frames of {size}") from None
 
 
 def join_array(items: list[bytes]) -> bytes:

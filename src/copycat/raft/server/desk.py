@@ -30,6 +30,8 @@ from copycat.raft.protocol.wire import (
     KEPT_SESSION,
     Reason,
     Tag,
+    decode_many,
+    encode_many,
     encode_msgpack,
     unpack,
 )
@@ -83,7 +85,7 @@ class Desk:
         self.intake: Intake | None = None  # while this server leads and is ready
         self.reads = Reads(driver, limits.max_waiting_queries)
         self.delivery = Delivery(driver)
-        self._keep_alives = KeepAlives(driver, self._handle)
+        self._keep_alives = KeepAlives(driver, self._pass_on)
         self.backups: Backups  # set once, before the driver starts
         self.checks: Checks  # likewise
         self.changes = Changes(driver.post)
@@ -170,24 +172,49 @@ class Desk:
         elif raft.leader is not None:
             self._peers.send(raft.leader, HEADER_FORWARD.pack(Tag.FORWARD, client.route) + frame)
 
+    def _pass_on(self, waiting: dict[ClientConnection, bytes]) -> None:
+        """Keep-alives that have waited for one another."""
+        raft = self._driver.raft
+        if raft.is_leader:
+            for client, frame in waiting.items():
+                self._as_leader(client, frame)
+        elif raft.leader is not None:
+            for many in encode_many(Tag.FORWARD_MANY, [(client.route, frame) for client, frame in waiting.items()]):
+                self._peers.send(raft.leader, many)
+
     def from_follower(self, member: str, frame: bytes) -> None:
-        """A client's frame, passed on by `member`. A bad one costs that client's answer, not the link."""
+        """A client's frame, passed on by `member`."""
         _, route = unpack(HEADER_FORWARD, frame)
+        self._from_afar(member, route, frame[HEADER_FORWARD.size :])
+
+    def many_from_follower(self, member: str, frame: bytes) -> None:
+        """Frames of many clients, passed on by `member`. Raises ProtocolError if they cannot be told apart."""
+        for route, each in decode_many(frame):
+            self._from_afar(member, route, each)
+
+    def _from_afar(self, member: str, route: int, frame: bytes) -> None:
+        """A bad frame costs its client's answer, not the link."""
         try:
-            self._as_leader(RelayedClient(member, route, self._peers), frame[HEADER_FORWARD.size :])
+            self._as_leader(RelayedClient(member, route, self._peers), frame)
         except ProtocolError as error:
             _log.warning("dropped a client's frame that %s passed on: %s", member, error, extra={"member": member})
 
     def from_leader(self, frame: bytes) -> None:
         """An answer for a client connected here."""
         _, route = unpack(HEADER_RELAY, frame)
+        self._answer(route, frame[HEADER_RELAY.size :])
+
+    def many_from_leader(self, frame: bytes) -> None:
+        """Answers for clients connected here. Raises ProtocolError if they cannot be told apart."""
+        for route, answer in decode_many(frame):
+            self._answer(route, answer)
+
+    def _answer(self, route: int, answer: bytes) -> None:
         client = self._clients.get(route)
-        if client is None:
-            return
-        answer = frame[HEADER_RELAY.size :]
-        client.send(answer)
-        for session_id in sessions_confirmed(answer):
-            self._settle(session_id, client)
+        if client is not None:
+            client.send(answer)
+            for session_id in sessions_confirmed(answer):
+                self._settle(session_id, client)
 
     def _as_leader(self, origin: Origin, frame: bytes) -> None:
         intake = self.intake
@@ -338,6 +365,11 @@ class Desk:
         if published and self.delivery.published(published) and intake is not None:
             self._driver.post(CommitAwaited())
 
+    def relay(self, member: str, answers: list[tuple[int, bytes]]) -> None:
+        """Send answers of one size, by route, to clients connected to `member`."""
+        for many in encode_many(Tag.RELAY_MANY, answers):
+            self._peers.send(member, many)
+
     def flush(self) -> None:
         """Write the results that `deliver` has sent."""
         told, self.told = self.told, []
@@ -388,19 +420,20 @@ def _registered(desk: Desk, intake: Intake, outcome: Registered) -> None:
 
 
 def _kept(desk: Desk, intake: Intake, outcome: Kept) -> None:
-    told: list[tuple[Origin, list[int]]] = []
+    """Each session by itself, as each has its own connection; those of other members' clients travel together."""
+    elsewhere: dict[str, list[tuple[int, bytes]]] = {}
     for session_id in outcome.alive:
         origin = intake.origin_of(session_id)
         if origin is None:
             continue
-        if not told or told[-1][0] != origin:
-            told.append((origin, []))
-        told[-1][1].append(session_id)
-    for origin, sessions in told:
-        kept = [KEPT_SESSION.pack(session_id, intake.stamp_of(session_id)) for session_id in sessions]
-        origin.send(HEADER_KEPT.pack(Tag.KEPT, len(kept)) + b"".join(kept))
-        for session_id in sessions:
+        kept = _ONE_KEPT + KEPT_SESSION.pack(session_id, intake.stamp_of(session_id))
+        if isinstance(origin, RelayedClient):
+            elsewhere.setdefault(origin.member, []).append((origin.route, kept))
+        else:
+            origin.send(kept)
             desk.confirmed(session_id, origin)
+    for member, answers in elsewhere.items():
+        desk.relay(member, answers)
 
 
 def _ended(_desk: Desk, intake: Intake, outcome: Ended) -> None:
@@ -415,6 +448,7 @@ def _nothing(_desk: Desk, _intake: Intake, _outcome: Outcome) -> None:
 
 _LEADER_TAG = bytes([Tag.LEADER])
 _REGISTERED_TAG, _KEPT_TAG = bytes([Tag.REGISTERED]), bytes([Tag.KEPT])
+_ONE_KEPT = HEADER_KEPT.pack(Tag.KEPT, 1)
 
 AS_LEADER: dict[int, Callable[[Intake, Origin, bytes], None]] = {
     Tag.BATCH: Intake.batch,

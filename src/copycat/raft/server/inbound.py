@@ -184,6 +184,10 @@ class Inbound:
             desk.from_follower(member, frame)
         elif tag == Tag.RELAY:
             desk.from_leader(frame)
+        elif tag == Tag.FORWARD_MANY:
+            desk.many_from_follower(member, frame)
+        elif tag == Tag.RELAY_MANY:
+            desk.many_from_leader(frame)
         elif tag == Tag.STATE_REPORT:
             desk.checks.reported(member, frame[1:])
         elif tag == Tag.STATE_VERDICT:

@@ -24,9 +24,12 @@ ONE = HEADER_KEEP_ALIVE.size + KEPT_ALIVE.size
 
 
 class KeepAlives:
-    """Those that wait on one server, one of a connection. `pass_on` takes each when its time has come."""
+    """Those that wait on one server, one of a connection. `pass_on` takes them when their time has come.
 
-    def __init__(self, state: HasState, pass_on: Callable[[ClientConnection, bytes], None]) -> None:
+    All that have waited are of one size.
+    """
+
+    def __init__(self, state: HasState, pass_on: Callable[[dict[ClientConnection, bytes]], None]) -> None:
         self._state = state
         self._pass_on = pass_on
         self.waiting: dict[ClientConnection, bytes] = {}
@@ -45,7 +48,7 @@ class KeepAlives:
         """This client says something else, which comes after what waits."""
         frame = self.waiting.pop(client, None)
         if frame is not None:
-            self._pass_on(client, frame)
+            self._pass_on({client: frame})
 
     def forget(self, client: ClientConnection) -> None:
         """The connection is gone: its session may live on another by now."""
@@ -63,5 +66,5 @@ class KeepAlives:
     def _release_all(self) -> None:
         self._alarm = None
         waiting, self.waiting = self.waiting, {}
-        for client, frame in waiting.items():
-            self._pass_on(client, frame)
+        if waiting:
+            self._pass_on(waiting)
