@@ -24,6 +24,7 @@ class Pipe:
             group.flush_soon(self)
 
     def flush(self) -> None:
+        self.is_to_be_flushed = False
         if self.broken:
             raise OSError("nobody reads this")
         self.flushed += 1
@@ -44,6 +45,15 @@ async def test_connections_are_flushed_once_at_the_end_of_the_turn_and_again_aft
         await asyncio.sleep(0)
         assert [pipe.flushed for pipe in pipes] == [count + 1 for count in before]
         assert [pipe.is_to_be_flushed for pipe in pipes] == [False, False]
+
+
+async def test_one_that_was_flushed_meanwhile_is_not_flushed_again() -> None:
+    group, pipes = ConnectionGroup(Limits()), [Pipe(), Pipe()]
+    for pipe in pipes:
+        pipe.send(group)
+    pipes[0].flush()
+    await asyncio.sleep(0)
+    assert [pipe.flushed for pipe in pipes] == [1, 1]
 
 
 async def test_one_that_cannot_be_written_to_is_dropped_and_the_others_are_flushed(

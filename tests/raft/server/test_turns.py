@@ -5,9 +5,12 @@ from dataclasses import replace
 from typing import Any
 
 from copycat.raft.core.events import Event, Flushed, Proposed, Received
+from copycat.raft.core.leader import Leader
+from copycat.raft.protocol.messages import AppendResponse
 from copycat.raft.protocol.wire import Tag
 from copycat.raft.server.driver import Driver
 from copycat.raft.server.flusher import SLOW_FLUSHES
+from tests.io.transport.support import wait_until
 from tests.raft.server.cluster import QUICK, Cluster, put
 
 PUTS = 20
@@ -79,6 +82,31 @@ async def test_what_a_leader_has_just_sent_and_flushed_is_taken_in_with_the_firs
     assert [len(turn) for turn in proposed] == [1] * PUTS
     answered = [turn[0] for turn in passes if type(turn[0][0]) is Flushed]
     assert any(type(event) is Received for events in answered for event in events)
+
+
+async def test_an_answer_nobody_waits_for_takes_no_turn_of_its_own_and_is_not_lost() -> None:
+    async with Cluster(faulty=True) as cluster:
+        leader = await cluster.elected()
+        client = await cluster.client(to=[leader])
+        await put(client, "key", 0)
+        driver = cluster.servers[leader].driver
+        assert driver is not None
+        role = driver.raft.role
+        assert isinstance(role, Leader)
+        member = cluster.others(leader)[0]
+        await wait_until(lambda: role.members[member].match_index == driver.raft.log.last_index and not driver._inbox)
+
+        late = AppendResponse(
+            term=role.term,
+            round=0,
+            accepted=True,
+            match_index=1,
+            hint_index=0,
+            sent_ms=role.members[member].echo_ms + 7,
+        )
+        driver.receive(member, late)
+        assert not driver._is_woken
+        await wait_until(lambda: role.members[member].echo_ms == late.sent_ms)  # with the next heartbeat, at the latest
 
 
 async def test_a_follower_says_what_is_on_its_disk_before_it_applies_what_came_before() -> None:

@@ -113,6 +113,7 @@ class FramedConnection(asyncio.Protocol):
             self._abort_slow_reader()
 
     def flush(self) -> None:
+        self.is_to_be_flushed = False
         # Before the greeting is answered, frames wait: our hello must be the first thing the peer reads.
         if not self._out or not self.is_established or self.is_closed or self._transport is None:
             return

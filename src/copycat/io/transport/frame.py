@@ -18,7 +18,6 @@ Source: protocol §10.6.
 
 import struct
 import zlib
-from collections.abc import Iterable
 from typing import Final
 
 from copycat.errors import ProtocolError
@@ -51,8 +50,10 @@ def encode_frame(payload: bytes) -> bytes:
     return HEADER.pack(len(payload), zlib.crc32(payload)) + payload
 
 
-def encode_frames(payloads: Iterable[bytes]) -> bytes:
+def encode_frames(payloads: list[bytes]) -> bytes:
     """All frames in order, joined once, ready for a single write."""
+    if len(payloads) == 1:
+        return encode_frame(payloads[0])
     pack, crc32 = HEADER.pack, zlib.crc32
     parts: list[bytes] = []
     append = parts.append
@@ -91,6 +92,12 @@ class FrameDecoder:
         Copycat"). Frames completed by the same bytes before the offence are dropped with the connection.
         """
         pending = self._pending
+        if not pending and self._greeted and len(data) > HEADER_SIZE:
+            length, checksum = HEADER.unpack_from(data)
+            if length == len(data) - HEADER_SIZE <= self._max_frame:  # one frame and no more, as nearly always
+                payload = data[HEADER_SIZE:]
+                if zlib.crc32(payload) == checksum:
+                    return [payload]
         if pending:
             pending += data
             if len(pending) < self._needed:

@@ -23,7 +23,7 @@ class GroupedConnection(Protocol):
     """A connection as its group sees it."""
 
     is_established: bool
-    is_to_be_flushed: bool
+    is_to_be_flushed: bool  # at the end of this turn, unless `flush` is called before
 
     def flush(self) -> None:
         """Write what was sent, if anything was."""
@@ -90,7 +90,8 @@ class ConnectionGroup:
     def _flush(self) -> None:
         connections, self._to_be_flushed = self._to_be_flushed, []
         for connection in connections:
-            connection.is_to_be_flushed = False
+            if not connection.is_to_be_flushed:
+                continue  # it was, meanwhile
             try:
                 connection.flush()
             except Exception as error:  # costs this connection alone

@@ -211,6 +211,24 @@ def on_append_response(raft: Raft, role: Leader, member: str, response: AppendRe
         probe(raft, progress, raft.log.boundary_at_or_below(min(hint, raft.log.last_index)) + 1)
 
 
+def may_wait(raft: Raft, role: Leader, member: str, response: AppendResponse) -> bool:
+    """Whether an answer changes nothing for anybody but the member's own progress, which has nothing to wait for.
+
+    All is committed, and a majority has answered a round as late: so neither a commit, nor a read, nor a lease hangs on
+    this answer. The next turn is a heartbeat away at most.
+    """
+    progress = role.members.get(member)
+    return (
+        progress is not None
+        and response.accepted
+        and raft.commit_index == raft.log.last_index < progress.next_index
+        and not (progress.probing or progress.transfer or progress.refilling or response.refilling or role.waiting)
+        and role.heir is None
+        and response.term == raft.term
+        and response.round <= confirmed_round(raft, role)
+    )
+
+
 def probe(raft: Raft, progress: Progress, next_index: int) -> None:
     """Ask at `next_index`, or where the log begins: a member that refuses there is sent a snapshot."""
     progress.probe(max(next_index, raft.log.base_index + 1))
@@ -338,9 +356,14 @@ def advance(raft: Raft, role: Leader) -> None:
         role.notice_ms = min(role.notice_ms, raft.now + raft.config.notice_ms)
 
 
+def confirmed_round(raft: Raft, role: Leader) -> int:
+    """The latest round that a majority has answered."""
+    return agreed(tally(raft, role.round, [progress.acknowledged_round for progress in role.voting]))
+
+
 def release(raft: Raft, role: Leader) -> None:
     """Hand out the reads whose round a majority has confirmed."""
-    confirmed = agreed(tally(raft, role.round, [progress.acknowledged_round for progress in role.voting]))
+    confirmed = confirmed_round(raft, role)
     while role.waiting and role.waiting[0][0] <= confirmed:
         _, index, tokens = role.waiting.popleft()
         raft.effects.append(ReadReady(tokens, index))

@@ -36,6 +36,7 @@ from copycat.raft.core.membership import Membership, Memberships, ReadMembership
 from copycat.raft.protocol.entries import BlockKind
 from copycat.raft.protocol.lives import Vouched
 from copycat.raft.protocol.messages import (
+    AppendResponse,
     BlockHead,
     Message,
     PollRequest,
@@ -161,6 +162,15 @@ class Raft:
         return type(self.role) is leader.Leader and self.applied_index >= self.role.first_index
 
     # -- messages ----------------------------------------------------------------------------------------------------
+
+    def may_wait(self, member: str, message: Message) -> bool:
+        """Whether nobody waits for what this says, so that it may be taken in with whatever comes next."""
+        role = self.role
+        return (
+            type(message) is AppendResponse
+            and type(role) is leader.Leader
+            and leader.may_wait(self, role, member, message)
+        )
 
     def on_message(self, member: str, message: Message) -> None:
         """The term rule, then the role's own handler."""

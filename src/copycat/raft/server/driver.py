@@ -39,11 +39,12 @@ from copycat.raft.core.effects import (
     StoreReceived,
     Truncate,
 )
-from copycat.raft.core.events import Applied, Event, Flushed, Outdated, Persisted, ReadRequested
+from copycat.raft.core.events import Applied, Event, Flushed, Outdated, Persisted, ReadRequested, Received
 from copycat.raft.core.leader import Leader
 from copycat.raft.core.raft import Raft
 from copycat.raft.machine.executor import Executor
 from copycat.raft.protocol.message_wire import encode_append, encode_message
+from copycat.raft.protocol.messages import Message
 from copycat.raft.server.disk_worker import DiskWorker
 from copycat.raft.server.flusher import Flusher
 from copycat.raft.server.peers import Peers
@@ -143,6 +144,13 @@ class Driver:
             if not self._is_turning and not self._is_woken:
                 self.wake()
 
+    def receive(self, member: str, message: Message) -> None:
+        """A member said something. An answer that nobody waits for is taken in with whatever comes next."""
+        if self._is_running:
+            self._inbox.append(Received(member, message))
+            if not self._is_turning and not self._is_woken and not self.raft.may_wait(member, message):
+                self.wake()
+
     def outdated(self, term: int) -> None:
         """This member has no vote any more: before anything that waits can be answered with one."""
         if self._is_running:
@@ -193,23 +201,16 @@ class Driver:
 
     def _pass(self) -> None:
         """Events in, effects done, what is committed applied, the log on its way to the disk."""
-        raft, desk, executor = self.raft, self.desk, self.executor
-        events, self._inbox = self._inbox, []
-        if executor.applied_index > raft.applied_index:
-            events.insert(0, Applied(executor.applied_index))  # before a snapshot may take the place of what is applied
-        now = self.now_ms()
-        if desk.intake is not None:
-            self._add_wishes(desk.intake, events, now)
+        raft, desk = self.raft, self.desk
         was_durable = self.log.durable_index == self.log.last_index
-        for effect in raft.step(now, events):
-            PERFORM[type(effect)](self, effect)
-        self._peers.flush()  # what is to be replicated leaves before this disk is waited for
+        now = self._step()
         intake, is_leader = desk.intake, raft.is_leader
         if intake is None:
             # The leader waits for the flush, and nobody for what is applied here.
             self.flusher.kick(beside=self.flusher.goes_beside(alone=True))
-            if not self._inbox:  # it was flushed on the loop: the next pass says so first
-                self._apply()
+            if self._inbox:  # it was flushed on the loop, and the leader hears of it first
+                self._step()
+            self._apply()
             if is_leader:
                 self._begin_to_lead()
         else:
@@ -226,6 +227,21 @@ class Driver:
             desk.reads.release()
         if self.snapshots.taker.is_due(now):
             self.snapshots.taker.take(self.executor, raft, now)
+
+    def _step(self) -> int:
+        """Events in, effects done. Returns the time it was."""
+        raft, desk = self.raft, self.desk
+        events, self._inbox = self._inbox, []
+        applied = self.executor.applied_index
+        if applied > raft.applied_index:
+            events.insert(0, Applied(applied))  # before a snapshot may take the place of what is applied
+        now = self.now_ms()
+        if desk.intake is not None:
+            self._add_wishes(desk.intake, events, now)
+        for effect in raft.step(now, events):
+            PERFORM[type(effect)](self, effect)
+        self._peers.flush()  # what is to be replicated leaves before this disk is waited for
+        return now
 
     def _begin_to_lead(self) -> None:
         """The core leads: so does the desk, once the first entry of this term is applied."""

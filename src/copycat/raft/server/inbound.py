@@ -14,7 +14,6 @@ from typing import Protocol
 from copycat.errors import ForeignDirectoryError, HandshakeError, ProtocolError
 from copycat.io.storage.record import decode_records
 from copycat.io.transport.transport import Connection
-from copycat.raft.core.events import Received
 from copycat.raft.protocol.handshake import Hello, agree_version, decode_hello, encode_hello
 from copycat.raft.protocol.message_wire import decode_append, decode_message
 from copycat.raft.protocol.messages import Append
@@ -179,7 +178,7 @@ class Inbound:
         if driver is None or desk is None:
             return  # not formed: no vote, no entry, no promise
         if tag == Tag.APPEND:
-            driver.post(Received(member, self._read_append(frame)))
+            driver.receive(member, self._read_append(frame))
         elif tag == Tag.FORWARD:
             desk.from_follower(member, frame)
         elif tag == Tag.RELAY:
@@ -193,7 +192,7 @@ class Inbound:
         elif tag == Tag.STATE_VERDICT:
             desk.checks.found(member, frame[1:])
         else:
-            driver.post(Received(member, decode_message(frame)))
+            driver.receive(member, decode_message(frame))
 
     def _read_append(self, frame: bytes) -> Append:
         """An append whose blocks follow the place it names, and one another. Raises ProtocolError."""
