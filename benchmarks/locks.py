@@ -27,6 +27,7 @@ async def prepare(options: Options) -> AsyncIterator[Plan]:
             [
                 Case("lock and unlock, 1 lock", lambda: cycles(options, servers, 1)),
                 Case(f"lock and unlock, {many} locks at once", lambda: cycles(options, servers, many)),
+                Case("hand-off between 2 sessions", lambda: hand_offs(options, servers, 2)),
                 Case(f"hand-off among {crowd} sessions", lambda: hand_offs(options, servers, crowd)),
                 *(killed_holder_case(servers, seconds) for seconds in timeouts),
             ]

@@ -126,6 +126,18 @@ def test_a_client_that_misses_something_is_sent_it_again(stage: Stage) -> None:
     assert sent(pipe) == [(3, [5, 8]), (8, [9])]
 
 
+def test_whose_connections_were_written_to_is_told(stage: Stage) -> None:
+    client, _ = stage.client()
+    other, _ = stage.client()
+    for session_id, owner in ((1, client), (2, other)):
+        stage.session(session_id)
+        stage.delivery.bind(session_id, owner)
+    stage.session(3)
+
+    assert stage.delivery.published([2, 3]) == [other]
+    assert stage.delivery.published([3]) == []
+
+
 def test_nobody_asks_for_another_s_events(stage: Stage) -> None:
     session = stage.session()
     client, pipe = stage.client()

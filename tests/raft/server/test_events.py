@@ -91,6 +91,39 @@ async def ears(cluster: Cluster, *names: str, **options: Any) -> list[Ear]:
     return [Ear(await cluster.client(name, **{"session_timeout": 60.0, **options})) for name in names]
 
 
+# -- when --------------------------------------------------------------------------------------------------------------
+
+
+async def test_events_leave_with_the_answers_before_the_disk_is_waited_for() -> None:
+    async with Cluster(3, make=make) as cluster:
+        leader = await cluster.elected()
+        mouth, one, two = await ears(cluster, "mouth", "one", "two", to=[leader])
+        driver = cluster.servers[leader].driver
+        assert driver is not None
+        turns: list[str] = []
+        flush, kick = driver.desk.flush, driver.flusher.kick
+
+        def flushing() -> None:
+            turns.append(f"{len(driver.desk.told)} told")
+            flush()
+
+        def kicking(*, beside: bool) -> None:
+            if not beside:
+                turns.append("disk")
+            kick(beside=beside)
+
+        driver.desk.flush = flushing  # type: ignore[method-assign]  # as below: this one driver is watched
+        driver.flusher.kick = kicking  # type: ignore[method-assign]
+        for word in range(20):
+            await mouth.cry(word)
+        await wait_until(lambda: len(one.heard) == len(two.heard) == 20)
+
+    told = [at for at, what in enumerate(turns) if what.endswith("told")]
+    assert {turns[at] for at in told} == {"4 told"}  # three events and an answer
+    assert len(told) == 20
+    assert all(turns[at + 1] == "disk" for at in told[:-1] if at + 1 < len(turns))
+
+
 # -- faults ------------------------------------------------------------------------------------------------------------
 
 

@@ -42,15 +42,14 @@ class Delivery:
             client.delivered[session_id] = None
             self._send(session_id)
 
-    def published(self, session_ids: list[int]) -> bool:
-        """Events were published to these sessions; returns whether some of them are another server's to send."""
-        elsewhere = False
+    def published(self, session_ids: list[int]) -> list[ClientConnection]:
+        """Events were published to these sessions. Returns the connections of those that are this server's to send."""
+        clients = []
         for session_id in session_ids:
-            if session_id in self._cursors:
+            if (cursor := self._cursors.get(session_id)) is not None:
                 self._send(session_id)
-            else:
-                elsewhere = True
-        return elsewhere
+                clients.append(cursor.client)
+        return clients
 
     def send_after(self, session_id: int, client: ClientConnection, index: int) -> None:
         """The client has every event up to `index`, and misses what follows."""

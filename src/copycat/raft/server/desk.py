@@ -80,7 +80,7 @@ class Desk:
         self._clients: dict[int, ClientConnection] = {}
         self._held: list[tuple[Origin, bytes]] = []  # for a leader that is not ready yet
         self._held_bytes = 0
-        self.told: list[Origin] = []  # of results, since `flush`
+        self.told: list[Origin] = []  # of events and results, since `flush`
         self._turned_away: list[Origin] = []  # whose frames found no room there
         self.intake: Intake | None = None  # while this server leads and is ready
         self.reads = Reads(driver, limits.max_waiting_queries)
@@ -362,8 +362,12 @@ class Desk:
             elif type(outcome) is CheckDue:
                 self.checks.begin()
         published = self._driver.executor.take_published()
-        if published and self.delivery.published(published) and intake is not None:
-            self._driver.post(CommitAwaited())
+        if published:
+            clients = self.delivery.published(published)
+            if intake is not None:
+                self.told += clients
+                if len(clients) < len(published):
+                    self._driver.post(CommitAwaited())
 
     def relay(self, member: str, answers: list[tuple[int, bytes]]) -> None:
         """Send answers of one size, by route, to clients connected to `member`."""
@@ -371,7 +375,7 @@ class Desk:
             self._peers.send(member, many)
 
     def flush(self) -> None:
-        """Write the results that `deliver` has sent."""
+        """Write what `deliver` has sent."""
         told, self.told = self.told, []
         for origin in told:
             origin.flush()

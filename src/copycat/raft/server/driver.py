@@ -220,6 +220,8 @@ class Driver:
             self._apply()
             if desk.told:
                 desk.flush()  # clients hear of these before this loop waits for the disk
+            if self._inbox:  # as do members whose clients wait for what was applied
+                self._step()
             if not beside:
                 self.flusher.kick(beside=False)
         self._is_first = was_durable and is_leader and bool(raft.electors)
