@@ -1,24 +1,23 @@
 """What a turn of the loop is spent on, and in which order: when one command is under way, that is what it takes."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from copycat.raft.core.config import RaftConfig
 from copycat.raft.core.events import Event, Flushed, Proposed, Received
 from copycat.raft.core.leader import Leader
 from copycat.raft.protocol.messages import AppendResponse
 from copycat.raft.protocol.wire import Tag
 from copycat.raft.server import flusher
 from copycat.raft.server.driver import Driver
-from copycat.raft.server.flusher import SLOW_FLUSHES
 from tests.io.transport.support import wait_until
-from tests.raft.server.cluster import QUICK, Cluster, put
+from tests.raft.server.cluster import Cluster, put
 
 PUTS = 20
 
-PATIENT = replace(QUICK, notice_ms=QUICK.heartbeat_ms)
+PATIENT = RaftConfig(election_timeout_ms=900, heartbeat_ms=400, lease_ms=850, notice_ms=400)
 """Commits go with the next put, however slow the machine is."""
 
 
@@ -72,10 +71,11 @@ async def watched(cluster: Cluster) -> tuple[list[list[Any]], list[list[Any]]]:
     """The turns of the leader and of a follower during some puts, each flushed on the loop."""
     leader = await cluster.elected()
     client = await cluster.client(to=[leader])
-    for number in range(SLOW_FLUSHES + 1):
-        await put(client, "before", number)
     follower, *_ = cluster.others(leader)
-    turns = [Turns(driver) for name in (leader, follower) if (driver := cluster.servers[name].driver) is not None]
+    drivers = [driver for name in (leader, follower) if (driver := cluster.servers[name].driver) is not None]
+    while any(driver.flusher.goes_beside(alone=True) for driver in drivers):  # as at first, until the disk is known
+        await put(client, "before", 0)
+    turns = [Turns(driver) for driver in drivers]
     for number in range(PUTS):
         await put(client, "key", number)
     of_leader, of_follower = ([list(turn) for turn in each.turns if turn] for each in turns)
