@@ -204,14 +204,14 @@ class Driver:
         raft, desk = self.raft, self.desk
         was_durable = self.log.durable_index == self.log.last_index
         now = self._step()
-        intake, is_leader = desk.intake, raft.is_leader
+        intake = desk.intake
         if intake is None:
             # The leader waits for the flush, and nobody for what is applied here.
             self.flusher.kick(beside=self.flusher.goes_beside(alone=True))
             if self._inbox:  # it was flushed on the loop, and the leader hears of it first
                 self._step()
             self._apply()
-            if is_leader:
+            if raft.is_leader:
                 self._begin_to_lead()
         else:
             beside = self.flusher.goes_beside(alone=not intake.waiting)
@@ -224,7 +224,7 @@ class Driver:
                 self._step()
             if not beside:
                 self.flusher.kick(beside=False)
-        self._is_first = was_durable and is_leader and bool(raft.electors)
+        self._is_first = was_durable and raft.is_leader and bool(raft.electors)
         if desk.reads.unanswered:
             desk.reads.release()
         if self.snapshots.taker.is_due(now):
