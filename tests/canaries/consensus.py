@@ -116,11 +116,8 @@ CONSENSUS = (
     Canary(
         name="A block that was replaced is applied, because it was still at hand",
         module="copycat.raft.server.driver",
-        before="""
-            while self._recent and self._recent[-1].last_index > effect.index:
-                self._recent_bytes -= self._recent.pop().size
-        """,
-        after="",
+        before="self._recent.truncate_after(effect.index)",
+        after="pass",
         danger="one member applies what was never committed",
         judges=("6", "blocks are applied in order", "no time passed"),
     ),

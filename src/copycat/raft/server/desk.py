@@ -23,15 +23,11 @@ from copycat.raft.protocol.operations import ConsistencyLevel
 from copycat.raft.protocol.wire import (
     HEADER_ENDED,
     HEADER_EVENTS_AFTER,
-    HEADER_FORWARD,
     HEADER_KEPT,
     HEADER_REGISTERED,
-    HEADER_RELAY,
     KEPT_SESSION,
     Reason,
     Tag,
-    decode_many,
-    encode_many,
     encode_msgpack,
     unpack,
 )
@@ -47,6 +43,7 @@ from copycat.raft.server.limits import ServerLimits
 from copycat.raft.server.origins import ClientConnection, Origin, RelayedClient
 from copycat.raft.server.peers import Peers
 from copycat.raft.server.reads import Reads, WaitingQuery
+from copycat.raft.server.relay import Relay
 from copycat.raft.server.snapshots import ServerSnapshots
 
 _log = logging.getLogger(__name__)
@@ -85,6 +82,7 @@ class Desk:
         self.intake: Intake | None = None  # while this server leads and is ready
         self.reads = Reads(driver, limits.max_waiting_queries)
         self.delivery = Delivery(driver)
+        self.relay = Relay(peers, self._clients, take_in=self._as_leader, settle=self._settle)
         self._keep_alives = KeepAlives(driver, self._pass_on)
         self.backups: Backups  # set once, before the driver starts
         self.checks: Checks  # likewise
@@ -170,7 +168,7 @@ class Desk:
         elif frame[0] == Tag.QUERY and self._answers_itself(client, frame):
             return
         elif raft.leader is not None:
-            self._peers.send(raft.leader, HEADER_FORWARD.pack(Tag.FORWARD, client.route) + frame)
+            self.relay.forward(raft.leader, client, frame)
 
     def _pass_on(self, waiting: dict[ClientConnection, bytes]) -> None:
         """Keep-alives that have waited for one another."""
@@ -179,42 +177,7 @@ class Desk:
             for client, frame in waiting.items():
                 self._as_leader(client, frame)
         elif raft.leader is not None:
-            for many in encode_many(Tag.FORWARD_MANY, [(client.route, frame) for client, frame in waiting.items()]):
-                self._peers.send(raft.leader, many)
-
-    def from_follower(self, member: str, frame: bytes) -> None:
-        """A client's frame, passed on by `member`."""
-        _, route = unpack(HEADER_FORWARD, frame)
-        self._from_afar(member, route, frame[HEADER_FORWARD.size :])
-
-    def many_from_follower(self, member: str, frame: bytes) -> None:
-        """Frames of many clients, passed on by `member`. Raises ProtocolError if they cannot be told apart."""
-        for route, each in decode_many(frame):
-            self._from_afar(member, route, each)
-
-    def _from_afar(self, member: str, route: int, frame: bytes) -> None:
-        """A bad frame costs its client's answer, not the link."""
-        try:
-            self._as_leader(RelayedClient(member, route, self._peers), frame)
-        except ProtocolError as error:
-            _log.warning("dropped a client's frame that %s passed on: %s", member, error, extra={"member": member})
-
-    def from_leader(self, frame: bytes) -> None:
-        """An answer for a client connected here."""
-        _, route = unpack(HEADER_RELAY, frame)
-        self._answer(route, frame[HEADER_RELAY.size :])
-
-    def many_from_leader(self, frame: bytes) -> None:
-        """Answers for clients connected here. Raises ProtocolError if they cannot be told apart."""
-        for route, answer in decode_many(frame):
-            self._answer(route, answer)
-
-    def _answer(self, route: int, answer: bytes) -> None:
-        client = self._clients.get(route)
-        if client is not None:
-            client.send(answer)
-            for session_id in sessions_confirmed(answer):
-                self._settle(session_id, client)
+            self.relay.forward_many(raft.leader, waiting)
 
     def _as_leader(self, origin: Origin, frame: bytes) -> None:
         intake = self.intake
@@ -369,25 +332,11 @@ class Desk:
                 if len(clients) < len(published):
                     self._driver.post(CommitAwaited())
 
-    def relay(self, member: str, answers: list[tuple[int, bytes]]) -> None:
-        """Send answers of one size, by route, to clients connected to `member`."""
-        for many in encode_many(Tag.RELAY_MANY, answers):
-            self._peers.send(member, many)
-
     def flush(self) -> None:
         """Write what `deliver` has sent."""
         told, self.told = self.told, []
         for origin in told:
             origin.flush()
-
-
-def sessions_confirmed(frame: bytes) -> list[int]:
-    """The sessions that a leader's answer says live on the connection it goes to."""
-    if frame[:1] == _REGISTERED_TAG:
-        return [unpack(HEADER_REGISTERED, frame)[2]]
-    if frame[:1] == _KEPT_TAG:
-        return [session_id for session_id, _ in KEPT_SESSION.iter_unpack(frame[HEADER_KEPT.size :])]
-    return []
 
 
 def _unknown(frame: bytes) -> ProtocolError:
@@ -437,7 +386,7 @@ def _kept(desk: Desk, intake: Intake, outcome: Kept) -> None:
             origin.send(kept)
             desk.confirmed(session_id, origin)
     for member, answers in elsewhere.items():
-        desk.relay(member, answers)
+        desk.relay.answer_many(member, answers)
 
 
 def _ended(_desk: Desk, intake: Intake, outcome: Ended) -> None:
@@ -451,7 +400,6 @@ def _nothing(_desk: Desk, _intake: Intake, _outcome: Outcome) -> None:
 
 
 _LEADER_TAG = bytes([Tag.LEADER])
-_REGISTERED_TAG, _KEPT_TAG = bytes([Tag.REGISTERED]), bytes([Tag.KEPT])
 _ONE_KEPT = HEADER_KEPT.pack(Tag.KEPT, 1)
 
 AS_LEADER: dict[int, Callable[[Intake, Origin, bytes], None]] = {

@@ -9,7 +9,6 @@ Source: ARCHITECTURE.md "The core's shape"; docs/decisions/0008-flushing-beside-
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
@@ -48,6 +47,7 @@ from copycat.raft.protocol.messages import Message
 from copycat.raft.server.disk_worker import DiskWorker
 from copycat.raft.server.flusher import Flusher
 from copycat.raft.server.peers import Peers
+from copycat.raft.server.recent_blocks import RecentBlocks
 from copycat.raft.server.snapshots import ServerSnapshots
 from copycat.util.clock import Clock
 
@@ -59,7 +59,6 @@ _log = logging.getLogger(__name__)
 
 PASSES_MAX = 3
 APPLY_BYTES_A_PASS = 1 << 20
-RECENT_BYTES_MAX = 32 << 20
 
 
 class SaveVote(Protocol):
@@ -102,8 +101,7 @@ class Driver:
         self.flusher = Flusher(log, disk, background, clock, self.post, self.fail)
         self._loop = asyncio.get_running_loop()
         self._inbox: list[Event] = []
-        self._recent: deque[Block] = deque()  # appended here and not yet applied, so that apply need not read them
-        self._recent_bytes = 0
+        self._recent = RecentBlocks(log)
         self._is_woken = False
         self._is_turning = False
         self._is_first = False  # nobody else can have on disk yet what this leader has just flushed
@@ -277,25 +275,11 @@ class Driver:
         if executor.applied_index >= commit:
             return
         size = 0
-        for block in self._committed_blocks(executor.applied_index + 1, commit):
+        for block in self._recent.take(executor.applied_index + 1, commit, APPLY_BYTES_A_PASS):
             self.desk.deliver(executor.apply(block))
             size += len(block.body)
             if size >= APPLY_BYTES_A_PASS:
                 break
-
-    def _committed_blocks(self, first: int, commit: int) -> list[Block]:
-        recent = self._recent
-        if not recent or recent[0].first_index != first:
-            stop = recent[0].first_index - 1 if recent else commit
-            return self.log.read(first, min(stop, commit), APPLY_BYTES_A_PASS)
-        blocks: list[Block] = []
-        size = 0
-        while recent and recent[0].last_index <= commit and size < APPLY_BYTES_A_PASS:
-            block = recent.popleft()
-            self._recent_bytes -= block.size
-            size += block.size
-            blocks.append(block)
-        return blocks
 
     def _arm(self) -> None:
         """Be woken when the core wants to be. An earlier alarm is left to ring: turns are cheap, timers less so."""
@@ -339,17 +323,12 @@ class Driver:
 
     def _append(self, block: Block) -> None:
         self.log.append(block)
-        self._recent.append(block)
-        size = len(block.body)
-        self._recent_bytes += size
-        self.snapshots.taker.log_bytes += size
-        while self._recent_bytes > RECENT_BYTES_MAX:
-            self._recent_bytes -= self._recent.popleft().size
+        self._recent.push(block)
+        self.snapshots.taker.log_bytes += len(block.body)
 
     def _truncate(self, effect: Truncate) -> None:
         self.log.truncate_after(effect.index)
-        while self._recent and self._recent[-1].last_index > effect.index:
-            self._recent_bytes -= self._recent.pop().size
+        self._recent.truncate_after(effect.index)
 
     def _clear(self, _effect: ClearFault) -> None:
         def done(error: BaseException | None) -> None:
@@ -416,7 +395,6 @@ class Driver:
         self.executor = state  # type: ignore[assignment]  # checked
         self.log.reset(LogBase(snapshot.index, snapshot.term, snapshot.chain, snapshot.time))
         self._recent.clear()
-        self._recent_bytes = 0
         self.snapshots.taker.received(snapshot.index)
         self.desk.state_replaced()
         _log.info("%s goes on from its leader's snapshot at index %d", self.raft.member_id, snapshot.index)

@@ -180,13 +180,13 @@ class Inbound:
         if tag == Tag.APPEND:
             driver.receive(member, self._read_append(frame))
         elif tag == Tag.FORWARD:
-            desk.from_follower(member, frame)
+            desk.relay.from_follower(member, frame)
         elif tag == Tag.RELAY:
-            desk.from_leader(frame)
+            desk.relay.from_leader(frame)
         elif tag == Tag.FORWARD_MANY:
-            desk.many_from_follower(member, frame)
+            desk.relay.many_from_follower(member, frame)
         elif tag == Tag.RELAY_MANY:
-            desk.many_from_leader(frame)
+            desk.relay.many_from_leader(frame)
         elif tag == Tag.STATE_REPORT:
             desk.checks.reported(member, frame[1:])
         elif tag == Tag.STATE_VERDICT:
