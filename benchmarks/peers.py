@@ -14,6 +14,7 @@ from benchmarks.cluster import running as running_copycat
 from benchmarks.figures import LOAD_COLUMNS, PER_SECOND
 from benchmarks.peer_member import FOLLOWER, LEADER, WORK
 from benchmarks.peer_servers import ETCD, LOOPBACK, MEMBERS, PEERS, PYSYNCOBJ, ZOOKEEPER, Peer, leader_of, running
+from benchmarks.yardstick import ceiling
 from copycat.cli.bench_client import Job
 from copycat.cli.measuring import Figures, costs, end, hear, measure, measure_each, spawn, tell, together
 from copycat.testing.processes import free_ports
@@ -47,8 +48,10 @@ async def prepare(options: Options) -> AsyncIterator[Plan]:
                 if peer is ETCD or one.kind != "get" or one.consistency == STALE:
                     at = list(cluster.process_ids)[cluster.addresses.index(leader)]
                     cases.append(Case(f"{peer.name}: {name}", client(peer, cluster.process_ids, at, leader, one)))
-            if PYSYNCOBJ in present and one.kind == "put":
-                cases.append(Case(f"{PYSYNCOBJ.name}: {name}", members(options, one)))
+            if one.kind == "put":
+                if PYSYNCOBJ in present:
+                    cases.append(Case(f"{PYSYNCOBJ.name}: {name}", members(options, one)))
+                cases += ceiling(options, f"ceiling: {name}", one.in_flight)
         yield Plan(cases, notes=[*NOTES, *absent])
 
 
