@@ -10,7 +10,6 @@ from copycat.raft.core.events import Event, Flushed, Proposed, Received
 from copycat.raft.core.leader import Leader
 from copycat.raft.protocol.messages import AppendResponse
 from copycat.raft.protocol.wire import Tag
-from copycat.raft.server import flusher
 from copycat.raft.server.driver import Driver
 from tests.io.transport.support import wait_until
 from tests.raft.server.cluster import Cluster, put
@@ -21,11 +20,7 @@ PATIENT = RaftConfig(election_timeout_ms=900, heartbeat_ms=400, lease_ms=850, no
 """Commits go with the next put, however slow the machine is."""
 
 
-@pytest.fixture(autouse=True)
-def _a_disk_that_is_never_slow(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However busy this machine is: else flushes would go beside the loop."""
-    for limit in ("STALL_SECONDS", "INLINE_SECONDS_MAX"):
-        monkeypatch.setattr(flusher, limit, 60.0)
+pytestmark = pytest.mark.usefixtures("disk_is_never_slow")
 
 
 class Turns:

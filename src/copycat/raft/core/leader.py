@@ -216,6 +216,8 @@ def may_wait(raft: Raft, role: Leader, member: str, response: AppendResponse) ->
 
     All is committed, and a majority has answered a round as late: so neither a commit, nor a read, nor a lease hangs on
     this answer. The next turn is a heartbeat away at most.
+
+    Source: docs/decisions/0020-answers-nobody-waits-for.md.
     """
     progress = role.members.get(member)
     return (
