@@ -25,6 +25,7 @@ from typing import Any, Self, TypeVar
 
 from copycat.client import CopycatClient
 from copycat.errors import ConfigurationError, ForeignDirectoryError, check
+from copycat.io.transport.transport import Transport
 from copycat.raft.core.config import RaftConfig
 from copycat.raft.protocol.members import Member
 from copycat.raft.server.executors import MakeMachines
@@ -98,6 +99,7 @@ class SimulatedCluster:
         self._storage = storage if storage is not None else {}
         self.nodes = {member.id: self._node(member) for member in self.members}
         self.hosts: dict[str, Host] = {}  # of the clients
+        self._transports: dict[str, Transport] = {}  # likewise
         self.clients: dict[str, CopycatClient] = {}
         self._machines = machines if machines is not None else machines_for(resources)
         self._options = dict(options or {})
@@ -143,7 +145,7 @@ class SimulatedCluster:
         hosts = [host for node in self.nodes.values() for host, _ in node.past]
         hosts += [node.host for node in self.nodes.values() if node.host is not None]
         hosts += [self.membership.host] if self.membership.host is not None else []
-        for host in (*hosts, *self.hosts.values()):
+        for host in (*hosts, *dict.fromkeys(self.hosts.values())):
             await host.bury()
 
     async def _close_the_living(self) -> None:
@@ -213,13 +215,17 @@ class SimulatedCluster:
 
     # -- clients -----------------------------------------------------------------------------------------------------
 
-    async def client(self, name: str | None = None, **options: Any) -> CopycatClient:
-        """A client on a host of its own, open. Options are those of CopycatClient."""
+    async def client(self, name: str | None = None, *, beside: str | None = None, **options: Any) -> CopycatClient:
+        """A client on a host of its own, open; or in one process with the client `beside`, sharing its connections.
+
+        Options are those of CopycatClient.
+        """
         name = name if name is not None else f"client-{len(self.clients) + 1}"
         if name in self.hosts or name in self.nodes:
             raise ConfigurationError(f"there is a host {name} already")
-        host = self.hosts[name] = Host(self.loop, name)
-        options.setdefault("transport", self.network.transport(host))
+        host = self.hosts[name] = Host(self.loop, name) if beside is None else self.hosts[beside]
+        self._transports[name] = self.network.transport(host) if beside is None else self._transports[beside]
+        options.setdefault("transport", self._transports[name])
         options.setdefault("random", self.streams[f"client {name}"])
         options.setdefault("clock", host.clock)
         client = self.clients[name] = host.call(lambda: CopycatClient(self.membership.members, **options))

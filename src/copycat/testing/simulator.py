@@ -275,8 +275,9 @@ async def _run(
     actions: Sequence[Action] | None,
 ) -> None:
     settings, seconds = report.settings, report.fault_seconds
-    for number in range(settings.clients):
-        await workload.begin(f"client-{number + 1}", session_timeout=settings.session_timeout)
+    for number in range(1, settings.clients + 1):
+        beside = "client-1" if number == settings.clients > 2 else None  # two share their connections
+        await workload.begin(f"client-{number}", beside=beside, session_timeout=settings.session_timeout)
     if actions is None:
         chooser = cluster.streams["faults"]
         nemesis.draw(chooser, settings.faults, pause=settings.fault_pause, length=settings.fault_length)

@@ -12,6 +12,7 @@ import pytest
 
 from copycat.errors import ClosedError, ConnectError, NoLeaderError
 from copycat.io.transport import DialError, LocalTransport, TcpTransport
+from copycat.raft.client.channels import ConnectionPool
 from copycat.raft.client.client import RaftClient
 from copycat.raft.client.connector import DIAL_SECONDS, Connector
 from copycat.raft.client.selection import REDIAL_SECONDS_MIN
@@ -29,7 +30,7 @@ class Line:
         self.frames: list[bytes] = []
         self.connector = Connector(
             addresses,
-            LocalTransport(cluster.registry),
+            ConnectionPool(LocalTransport(cluster.registry)),
             random=random.Random(seed),
             on_frames=self.frames.extend,
             on_connected=lambda: self.events.append(f"connected to {self.connector.member}"),
@@ -149,7 +150,7 @@ async def test_servers_learnt_of_are_tried_too_and_named_once() -> None:
 async def test_a_connector_ends_when_its_transport_is_closed() -> None:
     async with Cluster() as cluster:
         line = Line(cluster, ["a:1"])
-        await line.connector._transport.close()
+        await line.connector._pool.transport.close()
         with pytest.raises(ClosedError, match="the transport is closed"):
             await line.connector.run()
 

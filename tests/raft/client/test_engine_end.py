@@ -100,10 +100,10 @@ async def test_a_close_that_is_cancelled_lets_go_all_the_same() -> None:
 async def test_a_client_whose_transport_is_closed_stops_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
     async with Cluster() as cluster:
         client = await cluster.client()
-        assert client._transport is not None
+        assert client._pool is not None
         called = say(client, "a")
         await called
-        await client._transport.close()
+        await client._pool.transport.close()
         await reach(client, CLOSED)
         assert "the client has stopped: the transport is closed" in [record.getMessage() for record in caplog.records]
         with pytest.raises(ClosedError, match="the client is closed"):

@@ -68,16 +68,16 @@ async def test_what_is_called_during_one_turn_leaves_in_one_frame() -> None:
 async def test_of_a_turn_with_many_calls_a_part_has_left_before_it_is_over() -> None:
     async with Cluster() as cluster:
         client = await cluster.client()
-        connection = client._engine.connector.connection  # type: ignore[union-attr]  # it is open
+        connection = client._engine.connector.connection.shared.connection  # type: ignore[union-attr]  # it is open
         called: list[str] = []
         flushed: list[int] = []
-        flush = connection.flush  # type: ignore[union-attr]  # likewise
+        flush = connection.flush
 
         def note_flush() -> None:
             flushed.append(len(called))
             flush()
 
-        connection.flush = note_flush  # type: ignore[union-attr, method-assign]  # watched
+        connection.flush = note_flush  # type: ignore[method-assign]  # watched
 
         def call(start: Callable[[RaftClient, str], Future[Any]], what: str) -> Future[Any]:
             called.append(what)

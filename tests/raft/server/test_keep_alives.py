@@ -9,7 +9,7 @@ from copycat.raft.client.states import ClientState
 from copycat.raft.machine.sessions import ServerSession, Sessions
 from copycat.raft.protocol.entries import ItemKind, iterate_items
 from copycat.raft.protocol.wire import HEADER_KEEP_ALIVE, HEADER_KEPT, KEPT_ALIVE, KEPT_SESSION, Tag
-from copycat.raft.server.keep_alives import GATHERING_SECONDS, TIMEOUT_MS_MIN, KeepAlives
+from copycat.raft.server.keep_alives import GATHERING_SECONDS, TIMEOUT_MS_MIN, TOGETHER_MAX, KeepAlives
 from copycat.raft.server.origins import ClientConnection
 from copycat.testing.cluster import SimulatedCluster, simulate
 from tests.raft.client.loops import virtual
@@ -33,13 +33,19 @@ class Gate:
         self.clients = [self.client(session) for session in (1, 2, 3)]
         self.keep_alives = KeepAlives(self, self.pass_on)
 
-    def pass_on(self, waiting: dict[ClientConnection, bytes]) -> None:
-        self.passed += [(client.route, frame) for client, frame in waiting.items()]
+    def pass_on(self, waiting: list[tuple[ClientConnection, bytes]]) -> None:
+        self.passed += [(client.route, frame) for client, frame in waiting]
 
     def client(self, session_id: int, timeout_ms: int = 5000) -> ClientConnection:
-        self.sessions.add(ServerSession(session_id, session_id.to_bytes(16, "big"), b"s" * 16, timeout_ms))
         nothing: Any = None
-        return ClientConnection(session_id, nothing, delivered={session_id: None}, is_settled=True)
+        client = ClientConnection(session_id, nothing)
+        self.settle(client, session_id, timeout_ms)
+        return client
+
+    def settle(self, client: ClientConnection, session_id: int, timeout_ms: int = 5000) -> None:
+        self.sessions.add(ServerSession(session_id, session_id.to_bytes(16, "big"), b"s" * 16, timeout_ms))
+        client.delivered[session_id] = None
+        client.settled.add(session_id)
 
 
 async def elapse(seconds: float = GATHERING_SECONDS) -> None:
@@ -69,6 +75,33 @@ async def test_the_newest_of_a_connection_stands_for_those_before() -> None:
 
 
 @virtual
+async def test_those_of_one_connections_sessions_become_one_and_leave_together() -> None:
+    gate = Gate()
+    first, second, _ = gate.clients
+    gate.settle(first, 7)
+    for session, stamp in ((7, 1), (1, 2), (7, 3)):
+        assert gate.keep_alives.take(first, keep_alive(session, stamp=stamp))
+    assert gate.keep_alives.take(second, keep_alive(2))
+    gate.keep_alives.release(first)
+    said = keep_alive(7, stamp=3) + keep_alive(1, stamp=2)[HEADER_KEEP_ALIVE.size :]
+    assert gate.passed == [(1, HEADER_KEEP_ALIVE.pack(Tag.KEEP_ALIVE, 2) + said[HEADER_KEEP_ALIVE.size :])]
+    await elapse()
+    assert gate.passed[1:] == [(2, keep_alive(2))]
+
+
+@virtual
+async def test_very_many_of_one_connection_are_told_in_several_frames() -> None:
+    gate = Gate()
+    client = gate.clients[0]
+    for session in range(10, 10 + TOGETHER_MAX):
+        gate.settle(client, session)
+        assert gate.keep_alives.take(client, keep_alive(session))
+    assert gate.keep_alives.take(client, keep_alive(1))
+    await elapse()
+    assert gate.passed == [(1, keep_alive(*range(10, 10 + TOGETHER_MAX))), (1, keep_alive(1))]
+
+
+@virtual
 async def test_what_a_client_says_next_does_not_overtake_the_one_that_waits() -> None:
     gate = Gate()
     first, second, _ = gate.clients
@@ -92,7 +125,7 @@ async def test_one_whose_connection_is_gone_is_forgotten() -> None:
 @virtual
 async def test_the_first_since_a_notice_of_a_leader_does_not_wait() -> None:
     gate = Gate()
-    gate.clients[0].is_settled = False
+    gate.clients[0].settled.clear()
     assert not gate.keep_alives.take(gate.clients[0], keep_alive(1))
 
 
@@ -100,7 +133,10 @@ async def test_the_first_since_a_notice_of_a_leader_does_not_wait() -> None:
 async def test_one_of_a_session_that_lives_on_another_connection_or_is_unknown_does_not_wait() -> None:
     gate = Gate()
     assert not gate.keep_alives.take(gate.clients[0], keep_alive(2))
-    gate.clients[0].delivered[9] = None
+    gate.clients[0].settled.add(2)
+    assert not gate.keep_alives.take(gate.clients[0], keep_alive(2))
+    gate.settle(gate.clients[0], 9)
+    del gate.sessions._sessions[9]
     assert not gate.keep_alives.take(gate.clients[0], keep_alive(9))
 
 

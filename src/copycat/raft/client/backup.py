@@ -30,7 +30,7 @@ from copycat.io.msgpack import UNREADABLE
 from copycat.io.storage.backup_file import BackupFile
 from copycat.io.storage.disk import Disk, OsDisk
 from copycat.io.transport.transport import Connection, DialError, Transport
-from copycat.raft.client.connector import HELLO
+from copycat.raft.client.channels import HELLO
 from copycat.raft.protocol.handshake import decode_hello
 from copycat.raft.protocol.wire import (
     HEADER_BACKUP,

@@ -23,6 +23,7 @@ from copycat.errors import (
 from copycat.io.serializer import Serializer
 from copycat.io.transport.tcp import TcpTransport
 from copycat.io.transport.transport import Transport
+from copycat.raft.client.channels import ConnectionPool, pool_of
 from copycat.raft.client.encoding import encode_operation
 from copycat.raft.client.engine import ClientEngine, EventHandler
 from copycat.raft.client.future import CopycatFuture
@@ -105,7 +106,7 @@ class RaftClient(Buildable):
         self._recovery_listeners: Listeners[int] = Listeners("session recoveries")
         self._engine: ClientEngine | None = None
         self._submitter: Submitter
-        self._transport: Transport | None = None
+        self._pool: ConnectionPool | None = None
         self._loop: AbstractEventLoop | None = None  # where operations are taken; None while they are not
         self._context: Context | None = None  # where it was opened
         self._closing: Future[None] | None = None
@@ -139,10 +140,11 @@ class RaftClient(Buildable):
     def _start(self) -> None:
         loop = get_running_loop()
         self._loop, self._context = loop, Context(loop)
-        self._transport = self._given_transport if self._given_transport is not None else TcpTransport()
+        self._pool = pool_of(self._given_transport)
+        self._pool.enter()
         self._engine = ClientEngine(
             [member.address for member in self.members],
-            self._transport,
+            self._pool,
             loop,
             timeout_ms=round(self.session_timeout * 1000),
             recovery=self.recovery,
@@ -190,8 +192,8 @@ class RaftClient(Buildable):
         finally:
             for listeners in (self._listeners, self._loss_listeners, self._recovery_listeners):
                 await listeners.close()
-            if self._transport is not None and self._transport is not self._given_transport:
-                await self._transport.close()
+            if self._pool is not None:
+                await self._pool.leave()
 
     async def __aenter__(self) -> Self:
         return await self.open()
@@ -395,12 +397,12 @@ class RaftClient(Buildable):
 
         `timeout` is in seconds and for each. Raises ConnectError with what was tried.
         """
-        if self._engine is None or self._transport is None or self._loop is not get_running_loop():
+        if self._engine is None or self._pool is None or self._loop is not get_running_loop():
             raise self._misuse()
         tried: dict[str, str] = {}
         for address in self._engine.connector.addresses:
             try:
-                return await ask_status(self._transport, Address.parse(address), timeout)
+                return await ask_status(self._pool.transport, Address.parse(address), timeout)
             except CopycatError as error:
                 tried[address] = str(error)
         raise ConnectError(f"no server tells its status: {'; '.join(tried.values())}", tried=tried)

@@ -9,20 +9,19 @@ import random as random_module
 from collections.abc import Callable, Iterable
 
 from copycat.errors import ClosedError, ConnectError, CopycatError, HandshakeError, NoLeaderError, RetryableError
-from copycat.io.transport.transport import Connection, DialError, Transport
+from copycat.io.transport.transport import DialError
+from copycat.raft.client.channels import Channel, ConnectionPool
 from copycat.raft.client.selection import ConnectionStrategy, ServerSelection
-from copycat.raft.protocol.handshake import PROTOCOL_VERSIONS, Hello, agree_version, decode_hello, encode_hello
+from copycat.raft.protocol.handshake import PROTOCOL_VERSIONS, Hello, agree_version, decode_hello
 from copycat.util.address import Address
 
 DIAL_SECONDS = 2.0  # a host that takes longer is tried again later: meanwhile another may answer
 
-HELLO = encode_hello(Hello(role="client"))
-
 
 class Connector:
-    """Keeps one connection to one server, as long as `run` runs.
+    """Keeps one connection to one server, or a channel of it, as long as `run` runs.
 
-    addresses: where servers may be found; `learn` adds more.
+    addresses: where servers may be found; `learn` adds more. pool: dials them.
     on_frames: gets every frame of the connection that is current, and of no other.
     on_connected, on_lost: called when a connection becomes current, and when it no longer is.
     selection: which servers to try first, and to change to. strategy: what to do when none answers.
@@ -31,7 +30,7 @@ class Connector:
     def __init__(
         self,
         addresses: Iterable[str],
-        transport: Transport,
+        pool: ConnectionPool,
         *,
         random: random_module.Random,
         on_frames: Callable[[list[bytes]], object],
@@ -40,7 +39,7 @@ class Connector:
         selection: ServerSelection = ServerSelection.ANY,
         strategy: ConnectionStrategy = ConnectionStrategy.EXPONENTIAL_BACKOFF,
     ) -> None:
-        self.connection: Connection | None = None
+        self.connection: Channel | None = None
         self.address = ""  # of the server connected to last
         self.member = ""  # its id
         self.heard: dict[str, str] = {}  # address to id of each server that ever answered
@@ -48,7 +47,7 @@ class Connector:
         self._cluster_id = b""
         self._is_settled = False  # a session stands in that cluster: no other will do
         self._addresses = list(dict.fromkeys(addresses))
-        self._transport = transport
+        self._pool = pool
         self._random = random
         self._on_frames = on_frames
         self._on_connected = on_connected
@@ -107,12 +106,15 @@ class Connector:
     def _wants(self, address: str) -> bool:
         return self._selection.wants(address, self._leader)
 
-    def leave(self, reason: str) -> None:
-        """Give this server up for `reason`, and try others first."""
+    def leave(self, reason: str, *, in_doubt: bool = False) -> None:
+        """Give this server up for `reason`, and try others first. `in_doubt`: it may hear this connection no longer."""
         connection = self.connection
         if connection is not None:
             self._let_go(connection, reason)
-            connection.close()
+            if in_doubt:
+                connection.abandon()
+            else:
+                connection.close()
 
     def note(self, reason: str) -> None:
         """Remember why the server connected to is of no use for now."""
@@ -145,9 +147,7 @@ class Connector:
 
     async def _connect(self, address: str) -> bool:
         try:
-            connection = await self._transport.connect(
-                Address.parse(address), HELLO, self._handle, timeout=DIAL_SECONDS
-            )
+            connection = await self._pool.connect(Address.parse(address), self._handle, timeout=DIAL_SECONDS)
         except ClosedError:
             raise
         except CopycatError as error:
@@ -162,7 +162,7 @@ class Connector:
         self._begin(connection, address, hello)
         return True
 
-    def _check(self, connection: Connection) -> Hello:
+    def _check(self, connection: Channel) -> Hello:
         """The server's hello, when it is one to talk to. Raises HandshakeError or ProtocolError."""
         hello = decode_hello(connection.peer_hello)
         agree_version(PROTOCOL_VERSIONS, hello.versions)
@@ -172,7 +172,7 @@ class Connector:
             )
         return hello
 
-    def _begin(self, connection: Connection, address: str, hello: Hello) -> None:
+    def _begin(self, connection: Channel, address: str, hello: Hello) -> None:
         self._cluster_id = hello.cluster_id or (self._cluster_id if self._is_settled else b"")
         self.address, self.member = address, hello.member_id
         self.heard[address] = hello.member_id
@@ -185,17 +185,17 @@ class Connector:
         else:
             self._on_connected()
 
-    def _closed(self, connection: Connection, error: Exception | None) -> None:
+    def _closed(self, connection: Channel, error: Exception | None) -> None:
         self._let_go(connection, "closed the connection" if error is None else _reason(error, self.address))
 
-    def _let_go(self, connection: Connection, reason: str) -> None:
+    def _let_go(self, connection: Channel, reason: str) -> None:
         if connection is self.connection:
             self.connection = None
             self.tried[self.address] = reason
             self._lost.set()
             self._on_lost()
 
-    def _handle(self, connection: Connection, frames: list[bytes]) -> None:
+    def _handle(self, connection: Channel, frames: list[bytes]) -> None:
         if connection is self.connection:
             self._on_frames(frames)
 

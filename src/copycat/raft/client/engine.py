@@ -15,7 +15,7 @@ from math import inf
 from typing import Any
 
 from copycat.errors import ClosedError, ConfigurationError, SessionExpiredError
-from copycat.io.transport.transport import Connection, Transport
+from copycat.raft.client.channels import Channel, ConnectionPool
 from copycat.raft.client.connector import Connector
 from copycat.raft.client.lag import tell_of_lag
 from copycat.raft.client.outcomes import (
@@ -48,7 +48,7 @@ SLEEP_SECONDS_MIN = 0.01  # two clocks are read one after the other: less is not
 class ClientEngine:
     """Runs one client on one loop.
 
-    addresses: where servers may be found. discover: learn more of them from those that answer.
+    addresses: where servers may be found. pool: dials them. discover: learn more of them from those that answer.
     on_state: called with every new state. on_stopped: called once, when no more operations are taken.
     clock: tells how long the machine slept; the rest is the loop's time.
     on_loss: called when the session, and all that rests on it, must be counted as lost: because by this client's own
@@ -58,7 +58,7 @@ class ClientEngine:
     def __init__(
         self,
         addresses: Iterable[str],
-        transport: Transport,
+        pool: ConnectionPool,
         loop: AbstractEventLoop,
         *,
         timeout_ms: int,
@@ -77,7 +77,7 @@ class ClientEngine:
         self.session = ClientSession(timeout_ms=timeout_ms, random=random)
         self.connector = Connector(
             addresses,
-            transport,
+            pool,
             random=random,
             on_frames=self._on_frames,
             on_connected=self._on_connected,
@@ -164,6 +164,7 @@ class ClientEngine:
         connection = self.connector.connection
         if connection is not None:
             connection.on_writable.append(self._on_writable)
+            self.session.queries.number_from(connection.first_request)
         self._progress_at = self._now()
         self._flush()
 
@@ -171,7 +172,7 @@ class ClientEngine:
         self.session.suspend()
         self._update_state()
 
-    def _on_writable(self, connection: Connection) -> None:
+    def _on_writable(self, connection: Channel) -> None:
         if connection is self.connector.connection:
             self._flush()
 
@@ -292,14 +293,13 @@ class ClientEngine:
         if connection is not None and connection.writable:
             frames = self.session.take_frames(now)
             if frames:
-                connection.send_many(frames)
-                connection.flush()
+                connection.send(frames)
         is_owed, self._is_owed = self._is_owed, self.session.is_waiting
         if self._is_owed and not is_owed:
             self._progress_at = now  # patience counts from when the server began to owe something
         self._wake_at(self._due(connection, now))
 
-    def _due(self, connection: Connection | None, now: float) -> float:
+    def _due(self, connection: Channel | None, now: float) -> float:
         """When to come back, by the loop's time."""
         due = inf
         if connection is not None:
@@ -341,7 +341,8 @@ class ClientEngine:
         waited, self._patience = self._patience, min(2 * self._patience, PATIENCE_SECONDS_MAX)
         self._progress_at = self._now()
         # Also when there is no other server: this connection may be one that only this end believes in.
-        self.connector.leave(f"no {'answer' if self.session.is_ready else 'leader'} for {waited:g} s")
+        what = "answer" if self.session.is_ready else "leader"
+        self.connector.leave(f"no {what} for {waited:g} s", in_doubt=True)
 
     def _update_state(self) -> None:
         if self._is_stopped or self._ended.done():

@@ -23,6 +23,9 @@ from copycat.raft.protocol.operations import ConsistencyLevel
 from copycat.raft.protocol.wire import HEADER_ANSWER, HEADER_QUERY, Reason, Tag, decode_results, unpack
 from copycat.util.backoff import Backoff
 
+REQUEST_BITS = 40
+"""A request's number counts within so many bits; those above say whose it is, where several share a connection."""
+
 
 class QueryGroup:
     """Queries of one level called one after another, answered together.
@@ -64,6 +67,10 @@ class Queries:
     def has_asked(self, request: int) -> bool:
         """Whether an answer to this very request is still wanted."""
         return request in self._asked
+
+    def number_from(self, first: int) -> None:
+        """Requests have numbers above this one from now on."""
+        self._last_request = first + self._last_request % (1 << REQUEST_BITS)
 
     def add(self, operation: bytes, token: Token, consistency: int, sequence: int) -> None:
         """A query was called after the command `sequence`."""

@@ -113,7 +113,8 @@ HEADER_BACKUP_READY = Struct("<BQQQ")  # tag, request, index, size in bytes
 HEADER_BACKUP_PIECE = Struct("<BQQ")  # tag, request, offset; then the bytes
 HEADER_BACKUP_REFUSED = Struct("<BQB")  # tag, request, reason; then UTF-8 detail
 
-MANY_MAX = 4096  # that travel in one frame
+_ROUTE = Struct("<Q")
+MANY_BYTES_MAX = 256 * 1024  # that travel in one frame, or a single one that is larger
 
 encode_msgpack = msgspec.msgpack.Encoder().encode
 _decode_operations = msgspec.msgpack.Decoder(list[list[Any]]).decode
@@ -131,16 +132,16 @@ def unpack(header: Struct, frame: bytes) -> tuple[Any, ...]:
 
 
 def encode_many(tag: Tag, frames: list[tuple[int, bytes]]) -> list[bytes]:
-    """Frames of one size for or from many clients, each with its route, as few frames between members."""
-    if not frames:
-        return []
-    size = len(frames[0][1])
-    pack = Struct(f"<Q{size}s").pack
-    head = HEADER_MANY.pack(tag, size)
-    return [
-        head + b"".join([pack(route, frame) for route, frame in frames[at : at + MANY_MAX]])
-        for at in range(0, len(frames), MANY_MAX)
-    ]
+    """Frames for or from many clients, each with its route, as few frames between members: those of one size as one."""
+    sizes: dict[int, list[bytes]] = {}
+    for route, frame in frames:
+        sizes.setdefault(len(frame), []).append(_ROUTE.pack(route) + frame)
+    many: list[bytes] = []
+    for size, packed in sizes.items():
+        count = MANY_BYTES_MAX // (_ROUTE.size + size) or 1
+        head = HEADER_MANY.pack(tag, size)
+        many += [head + b"".join(packed[at : at + count]) for at in range(0, len(packed), count)]
+    return many
 
 
 def decode_many(frame: bytes) -> Iterator[tuple[int, bytes]]:

@@ -126,7 +126,8 @@ class Desk:
                 self._announce_to(client, notice)
 
     def _announce_to(self, client: ClientConnection, notice: bytes) -> None:
-        client.announced, client.is_settled = notice, False
+        client.announced = notice
+        client.settled.clear()
         client.send(notice)
 
     @property
@@ -170,11 +171,11 @@ class Desk:
         elif raft.leader is not None:
             self.relay.forward(raft.leader, client, frame)
 
-    def _pass_on(self, waiting: dict[ClientConnection, bytes]) -> None:
+    def _pass_on(self, waiting: list[tuple[ClientConnection, bytes]]) -> None:
         """Keep-alives that have waited for one another."""
         raft = self._driver.raft
         if raft.is_leader:
-            for client, frame in waiting.items():
+            for client, frame in waiting:
                 self._as_leader(client, frame)
         elif raft.leader is not None:
             self.relay.forward_many(raft.leader, waiting)
@@ -308,7 +309,7 @@ class Desk:
 
     def _settle(self, session_id: int, client: ClientConnection) -> None:
         """The session lives on this connection of ours, as its leader says: its events go down it."""
-        client.is_settled = True
+        client.settled.add(session_id)
         self.delivery.bind(session_id, client)
 
     def deliver(self, outcomes: list[Outcome]) -> None:
@@ -373,17 +374,21 @@ def _registered(desk: Desk, intake: Intake, outcome: Registered) -> None:
 
 
 def _kept(desk: Desk, intake: Intake, outcome: Kept) -> None:
-    """Each session by itself, as each has its own connection; those of other members' clients travel together."""
-    elsewhere: dict[str, list[tuple[int, bytes]]] = {}
+    """To each connection the word about its sessions; what goes to other members' clients travels together."""
+    origins: dict[Origin, list[int]] = {}
     for session_id in outcome.alive:
         origin = intake.origin_of(session_id)
-        if origin is None:
-            continue
-        kept = _ONE_KEPT + KEPT_SESSION.pack(session_id, intake.stamp_of(session_id))
+        if origin is not None:
+            origins.setdefault(origin, []).append(session_id)
+    elsewhere: dict[str, list[tuple[int, bytes]]] = {}
+    for origin, sessions in origins.items():
+        kept = [KEPT_SESSION.pack(session_id, intake.stamp_of(session_id)) for session_id in sessions]
+        frame = HEADER_KEPT.pack(Tag.KEPT, len(kept)) + b"".join(kept)
         if isinstance(origin, RelayedClient):
-            elsewhere.setdefault(origin.member, []).append((origin.route, kept))
-        else:
-            origin.send(kept)
+            elsewhere.setdefault(origin.member, []).append((origin.route, frame))
+            continue
+        origin.send(frame)
+        for session_id in sessions:
             desk.confirmed(session_id, origin)
     for member, answers in elsewhere.items():
         desk.relay.answer_many(member, answers)
@@ -400,7 +405,6 @@ def _nothing(_desk: Desk, _intake: Intake, _outcome: Outcome) -> None:
 
 
 _LEADER_TAG = bytes([Tag.LEADER])
-_ONE_KEPT = HEADER_KEPT.pack(Tag.KEPT, 1)
 
 AS_LEADER: dict[int, Callable[[Intake, Origin, bytes], None]] = {
     Tag.BATCH: Intake.batch,

@@ -10,9 +10,9 @@ Source: protocol §5.2; docs/decisions/0017-keep-alives-without-news-wait-for-on
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
-from copycat.raft.protocol.wire import HEADER_KEEP_ALIVE, KEPT_ALIVE
+from copycat.raft.protocol.wire import HEADER_KEEP_ALIVE, KEPT_ALIVE, Tag
 from copycat.raft.server.origins import ClientConnection
 from copycat.raft.server.reads import HasState
 
@@ -22,43 +22,45 @@ TIMEOUT_MS_MIN = 1000  # a shorter session has no such time to give
 ONE = HEADER_KEEP_ALIVE.size + KEPT_ALIVE.size
 """A keep-alive of a single session is so long."""
 
+TOGETHER_MAX = 1000
+"""So many sessions of one connection are kept alive by one frame."""
+
 
 class KeepAlives:
-    """Those that wait on one server, one of a connection. `pass_on` takes them when their time has come.
+    """Those that wait on one server. `pass_on` takes them when their time has come: those of a connection as one."""
 
-    All that have waited are of one size.
-    """
-
-    def __init__(self, state: HasState, pass_on: Callable[[dict[ClientConnection, bytes]], None]) -> None:
+    def __init__(self, state: HasState, pass_on: Callable[[list[tuple[ClientConnection, bytes]]], None]) -> None:
         self._state = state
         self._pass_on = pass_on
-        self.waiting: dict[ClientConnection, bytes] = {}
+        self.waiting: dict[ClientConnection, dict[int, bytes]] = {}  # what a keep-alive says, by session
         self._alarm: asyncio.TimerHandle | None = None
 
     def take(self, client: ClientConnection, frame: bytes) -> bool:
         """Let a keep-alive wait if it may. Returns whether it does; then it is not to be handled any further."""
-        if not (client.is_settled and self._is_without_news(client, frame)):
+        if len(frame) != ONE:
             return False
-        self.waiting[client] = frame  # a newer one says all that the one before said
+        session_id, _, _, event_ack, _ = KEPT_ALIVE.unpack_from(frame, HEADER_KEEP_ALIVE.size)
+        if not self._is_without_news(client, session_id, event_ack):
+            return False
+        # A newer one says all that the one before said.
+        self.waiting.setdefault(client, {})[session_id] = frame[HEADER_KEEP_ALIVE.size :]
         if self._alarm is None:
             self._alarm = asyncio.get_running_loop().call_later(GATHERING_SECONDS, self._release_all)
         return True
 
     def release(self, client: ClientConnection) -> None:
         """This client says something else, which comes after what waits."""
-        frame = self.waiting.pop(client, None)
-        if frame is not None:
-            self._pass_on({client: frame})
+        kept = self.waiting.pop(client, None)
+        if kept is not None:
+            self._pass_on([(client, frame) for frame in _together(kept)])
 
     def forget(self, client: ClientConnection) -> None:
-        """The connection is gone: its session may live on another by now."""
+        """The connection is gone: its sessions may live on others by now."""
         self.waiting.pop(client, None)
 
-    def _is_without_news(self, client: ClientConnection, frame: bytes) -> bool:
-        if len(frame) != ONE:
-            return False
-        session_id, _, _, event_ack, _ = KEPT_ALIVE.unpack_from(frame, HEADER_KEEP_ALIVE.size)
-        session = self._state.executor.sessions.get(session_id) if session_id in client.delivered else None
+    def _is_without_news(self, client: ClientConnection, session_id: int, event_ack: int) -> bool:
+        is_known = session_id in client.settled and session_id in client.delivered
+        session = self._state.executor.sessions.get(session_id) if is_known else None
         if session is None or session.timeout_ms < TIMEOUT_MS_MIN:
             return False
         return session.events is None or event_ack <= session.events.ack
@@ -67,4 +69,12 @@ class KeepAlives:
         self._alarm = None
         waiting, self.waiting = self.waiting, {}
         if waiting:
-            self._pass_on(waiting)
+            self._pass_on([(client, frame) for client, kept in waiting.items() for frame in _together(kept)])
+
+
+def _together(kept: dict[int, bytes]) -> Iterator[bytes]:
+    """The keep-alives of one connection's sessions as few frames."""
+    said = list(kept.values())
+    for at in range(0, len(said), TOGETHER_MAX):
+        some = said[at : at + TOGETHER_MAX]
+        yield HEADER_KEEP_ALIVE.pack(Tag.KEEP_ALIVE, len(some)) + b"".join(some)

@@ -38,7 +38,7 @@ class ClientConnection:
     sessions: set[int] = field(default_factory=set)  # bound here while this server leads; only tested and emptied
     delivered: dict[int, None] = field(default_factory=dict)  # sessions whose events go down this connection
     announced: bytes = b""  # the LEADER frame it was sent last
-    is_settled: bool = False  # a leader has confirmed a session of its since
+    settled: set[int] = field(default_factory=set)  # sessions a leader has confirmed since; only tested and emptied
     has_missed: bool = False
 
     def send(self, frame: bytes) -> None:
@@ -52,7 +52,7 @@ class ClientConnection:
         self.connection.flush()
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class RelayedClient:
     """A client connected to the follower `member`."""
 

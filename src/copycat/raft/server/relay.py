@@ -53,9 +53,9 @@ class Relay:
         """Pass a client's frame on."""
         self._peers.send(leader, HEADER_FORWARD.pack(Tag.FORWARD, client.route) + frame)
 
-    def forward_many(self, leader: str, frames: Mapping[ClientConnection, bytes]) -> None:
-        """Pass frames of one size on, as one."""
-        for many in encode_many(Tag.FORWARD_MANY, [(client.route, frame) for client, frame in frames.items()]):
+    def forward_many(self, leader: str, frames: list[tuple[ClientConnection, bytes]]) -> None:
+        """Pass frames of clients on together."""
+        for many in encode_many(Tag.FORWARD_MANY, [(client.route, frame) for client, frame in frames]):
             self._peers.send(leader, many)
 
     def from_follower(self, member: str, frame: bytes) -> None:
@@ -78,7 +78,7 @@ class Relay:
     # -- and back ----------------------------------------------------------------------------------------------------
 
     def answer_many(self, member: str, answers: list[tuple[int, bytes]]) -> None:
-        """Answers of one size, each with its route, to clients connected to `member`. One answer: `RelayedClient`."""
+        """Answers, each with its route, to clients connected to `member`. One answer: `RelayedClient`."""
         for many in encode_many(Tag.RELAY_MANY, answers):
             self._peers.send(member, many)
 
