@@ -88,7 +88,8 @@ class ClientEngine:
         self.submitter = Submitter(self.session, self.connector, loop, on_turn=self._flush, now=self._now)
         self._loop = loop
         self._clock = clock
-        self._asleep_before = self._asleep = clock.boottime_ms() / 1000 - clock.monotonic()  # since it was started
+        self._asleep = clock.boottime_ms() / 1000 - clock.monotonic()  # since the machine was started
+        self._slept = 0.0  # of that, since this client began
         self._recovery = recovery
         self._discover = discover
         self._on_state = on_state
@@ -257,13 +258,14 @@ class ClientEngine:
         """
         asleep = self._clock.boottime_ms() / 1000 - self._clock.monotonic()
         if asleep > self._asleep + SLEEP_SECONDS_MIN:
+            self._slept += asleep - self._asleep
             self._asleep = asleep
-        return self._loop.time() + self._asleep - self._asleep_before
+        return self._loop.time() + self._slept
 
     def _look_for_loss(self, now: float) -> None:
         """Tell, once, when by this client's own clock the cluster may have ended the session."""
         keep_alive = self.session.keep_alive
-        if self.session.id and not self._is_lost and now >= keep_alive.lost_at:
+        if now >= keep_alive.lost_at and self.session.id and not self._is_lost:
             self._is_lost = True
             silence = now - keep_alive.confirmed_at
             why = f"no contact with a majority for {silence:.1f} s of a {keep_alive.timeout:g} s session"
@@ -289,27 +291,24 @@ class ClientEngine:
 
     def _flush(self) -> None:
         """Send what is to be sent, and come back when there will be more."""
-        connection, now = self.connector.connection, self._now()
+        connection, session, on_loop = self.connector.connection, self.session, self._loop.time()
+        now = on_loop + self._slept  # if the machine has slept since that was looked at, what is sent counts as older
         if connection is not None and connection.writable:
-            frames = self.session.take_frames(now)
+            frames = session.take_frames(now)
             if frames:
                 connection.send(frames)
-        is_owed, self._is_owed = self._is_owed, self.session.is_waiting
+        is_owed, self._is_owed = self._is_owed, session.is_waiting
         if self._is_owed and not is_owed:
             self._progress_at = now  # patience counts from when the server began to owe something
-        self._wake_at(self._due(connection, now))
-
-    def _due(self, connection: Channel | None, now: float) -> float:
-        """When to come back, by the loop's time."""
         due = inf
         if connection is not None:
             if connection.writable:
-                due = self.session.due
+                due = session.due
             if self._is_owed:
                 due = min(due, self._progress_at + self._patience)
-        if self.session.id and not self._is_lost:
-            due = min(due, self.session.keep_alive.lost_at)
-        return min(self.submitter.due, due - now + self._loop.time())
+        if session.id and not self._is_lost:
+            due = min(due, session.keep_alive.lost_at)
+        self._wake_at(min(self.submitter.due, due - now + on_loop))
 
     def _wake_at(self, due: float) -> None:
         """A timer that is early is left alone: it finds nothing to do and is set anew."""

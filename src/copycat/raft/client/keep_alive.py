@@ -17,29 +17,29 @@ whoever must be told to let go before another is let in."""
 
 
 class KeepAlive:
-    """The times of one session, in seconds. `timeout` is the session's, `confirmed_at` when the newest word of this
-    client that is known to have reached the cluster was sent."""
+    """The times of one session, in seconds, each worked out when it changes.
+
+    timeout: the session's. confirmed_at: when the newest word of this client that is known to have reached the cluster
+    was sent. due: when the next keep-alive is to be sent. lost_at: when the session must be counted as lost unless
+    something is confirmed before.
+    """
 
     def __init__(self, timeout: float) -> None:
         self.timeout = timeout
-        self.sent_at = -inf
-        self.confirmed_at = -inf
+        self.sent_at = self.confirmed_at = -inf
+        self.due = self.lost_at = -inf
         self.is_waiting = False  # for the answer to one
 
-    @property
-    def due(self) -> float:
-        """When the next keep-alive is to be sent."""
-        return max(self.sent_at, self.confirmed_at) + self.timeout / KEEP_ALIVES_PER_TIMEOUT
-
-    @property
-    def lost_at(self) -> float:
-        """When the session must be counted as lost unless something is confirmed before."""
-        return self.confirmed_at + self.timeout * LOST_SHARE
+    def granted(self, timeout: float) -> None:
+        """The cluster gave the session so long."""
+        self.timeout = timeout
+        self._work_out()
 
     def sent(self, now: float) -> int:
         """A keep-alive leaves; returns its stamp, which the answer repeats."""
         self.sent_at = now
         self.is_waiting = True
+        self._work_out()
         return max(0, int(now * 1e6))
 
     def kept(self, stamp: int) -> None:
@@ -49,4 +49,10 @@ class KeepAlive:
 
     def confirm(self, sent_at: float) -> None:
         """Something that was sent then has reached the cluster."""
-        self.confirmed_at = max(self.confirmed_at, sent_at)
+        if sent_at > self.confirmed_at:
+            self.confirmed_at = sent_at
+            self._work_out()
+
+    def _work_out(self) -> None:
+        self.due = max(self.sent_at, self.confirmed_at) + self.timeout / KEEP_ALIVES_PER_TIMEOUT
+        self.lost_at = self.confirmed_at + self.timeout * LOST_SHARE

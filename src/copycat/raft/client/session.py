@@ -153,9 +153,9 @@ class ClientSession:
     def is_waiting(self) -> bool:
         """Whether a server owes an answer, be it who leads."""
         return (
-            not self.is_ready
+            bool(self._in_flight)
+            or not self.is_ready
             or not self.id
-            or bool(self._in_flight)
             or self.keep_alive.is_waiting
             or self.is_leaving
             or self.queries.are_waiting
@@ -253,7 +253,7 @@ class ClientSession:
         if self.id or nonce != self._nonce:
             return []
         self.id, self._secret = session, secret
-        self.keep_alive.timeout = timeout_ms / 1000
+        self.keep_alive.granted(timeout_ms / 1000)
         self.keep_alive.confirm(self._registering_at)
         self.is_bound = True
         self._backoff.reset()
