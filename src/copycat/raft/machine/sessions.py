@@ -7,9 +7,9 @@ Source: protocol §5.1, §5.2, §5.4; reliability §5 (36) to (41).
 """
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
-from copycat.errors import check
+from copycat.errors import broken, check
 from copycat.raft.machine.event_queues import EventQueue
 
 Run = tuple[int, int, int, int, bytes]
@@ -83,14 +83,18 @@ class ServerSession:
 
     def acknowledge(self, ack: int) -> None:
         """The client has every result up to `ack`: forget them. Never raises `sequence` (protocol §5.2)."""
-        if ack > self.ack:
-            self.ack = min(ack, self.sequence)
-            while self.runs and self.runs[0][0] + self.runs[0][1] - 1 <= self.ack:
+        if ack >= self.sequence:
+            self.ack = self.sequence
+            self.runs.clear()
+        elif ack > self.ack:
+            self.ack = ack
+            while self.runs and self.runs[0][0] + self.runs[0][1] - 1 <= ack:
                 self.runs.popleft()
 
     def executed(self, first: int, count: int, last_index: int, results: bytes) -> None:
         """Remember a batch's results until they are acknowledged."""
-        check(first == self.sequence + 1, "sequences are executed in order", self.id, first, self.sequence)
+        if first != self.sequence + 1:
+            raise broken("sequences are executed in order", self.id, first, self.sequence)
         self.sequence = first + count - 1
         self.activity_index = last_index
         self.runs.append((first, count, last_index, self.event_index, results))
@@ -113,16 +117,14 @@ class Sessions:
     def __init__(self) -> None:
         self._sessions: dict[int, ServerSession] = {}
         self._by_nonce: dict[bytes, ServerSession] = {}
+        self.get: Callable[[int], ServerSession | None] = self._sessions.get
+        """The open session with this id."""
 
     def __len__(self) -> int:
         return len(self._sessions)
 
     def __iter__(self) -> Iterator[ServerSession]:
         return iter(list(self._sessions.values()))
-
-    def get(self, session_id: int) -> ServerSession | None:
-        """The open session with this id."""
-        return self._sessions.get(session_id)
 
     def by_nonce(self, nonce: bytes) -> ServerSession | None:
         """The open session registered with this nonce: a repeated registration returns it."""
