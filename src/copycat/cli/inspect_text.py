@@ -150,24 +150,24 @@ def _items(block: Block) -> list[str]:
 
 def _item(item: Item) -> str:
     """One item in words."""
-    if item.kind == ItemKind.COMMANDS:
-        last = item.sequence + item.count - 1
-        return f"{item.count} commands of session {item.session}, {item.sequence} to {last}, {len(item.blob)} bytes"
-    if item.kind == ItemKind.REGISTER:
-        return f"a session registers, timeout {REGISTER.unpack(item.blob)[2]} ms"
-    if item.kind == ItemKind.KEEP_ALIVE:
-        return f"keep-alives of sessions {', '.join(str(kept[0]) for kept in KEEP_ALIVE.iter_unpack(item.blob))}"
-    if item.kind == ItemKind.UNREGISTER:
-        return f"session {item.session} unregisters"
-    if item.kind == ItemKind.EXPIRE:
-        return f"session {item.session} expires, unless it was active after {item.ack}"
-    if item.kind == ItemKind.TICK:
+    kind, session, sequence, ack, count, blob = item
+    if kind == ItemKind.COMMANDS:
+        return f"{count} commands of session {session}, {sequence} to {sequence + count - 1}, {len(blob)} bytes"
+    if kind == ItemKind.REGISTER:
+        return f"a session registers, timeout {REGISTER.unpack(blob)[2]} ms"
+    if kind == ItemKind.KEEP_ALIVE:
+        return f"keep-alives of sessions {', '.join(str(kept[0]) for kept in KEEP_ALIVE.iter_unpack(blob))}"
+    if kind == ItemKind.UNREGISTER:
+        return f"session {session} unregisters"
+    if kind == ItemKind.EXPIRE:
+        return f"session {session} expires, unless it was active after {ack}"
+    if kind == ItemKind.TICK:
         return "time passes"
-    if item.kind == ItemKind.TYPES:
-        return f"types: {', '.join(f'{name} {version}' for name, version in unpack_types(item.blob))}"
-    if item.kind == ItemKind.CHECK:
+    if kind == ItemKind.TYPES:
+        return f"types: {', '.join(f'{name} {version}' for name, version in unpack_types(blob))}"
+    if kind == ItemKind.CHECK:
         return "members compare their states"
-    return f"an item of kind {item.kind}, which this release does not know"
+    return f"an item of kind {kind}, which this release does not know"
 
 
 def describe_block(seen: Mapping[str, Any]) -> str:

@@ -86,9 +86,9 @@ class Desk:
     def items(self) -> list[tuple[int, int, int, int]]:
         """(kind, session, sequence, count) of all that was let in."""
         return [
-            (item.kind, item.session, item.sequence, item.count)
+            (kind, session, sequence, count)
             for proposed in self.intake.take()
-            for item in iterate_items(proposed.body)
+            for kind, session, sequence, _, count, _ in iterate_items(proposed.body)
         ]
 
 
@@ -271,9 +271,9 @@ def test_keep_alives_of_a_turn_become_one_item_with_one_outcome_a_session() -> N
     desk.intake.keep_alive(desk.wire, keep_alive(5))
     desk.intake.keep_alive(desk.wire, keep_alive(5, 9))
     (proposed,) = desk.intake.take()
-    (item,) = iterate_items(proposed.body)
-    assert item.kind == ItemKind.KEEP_ALIVE
-    assert [session for session, _, _ in KEEP_ALIVE.iter_unpack(item.blob)] == [5, 9]
+    ((kind, *_, blob),) = iterate_items(proposed.body)
+    assert kind == ItemKind.KEEP_ALIVE
+    assert [session for session, _, _ in KEEP_ALIVE.iter_unpack(blob)] == [5, 9]
 
 
 def test_a_keep_alive_of_another_length_than_it_says_is_not_readable() -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from operator import itemgetter
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from copycat.errors import CopycatError, InvariantError, broken, check
 from copycat.raft.machine.codec import ValueCodec
@@ -26,7 +26,6 @@ from copycat.raft.protocol.entries import (
     SESSION_WINDOW,
     BlockKind,
     End,
-    Item,
     ItemKind,
     iterate_items,
     unpack_types,
@@ -37,6 +36,7 @@ FAILURE_BYTES = 100  # at most, of one that says a result is too large
 
 KNOWN_KINDS = frozenset({BlockKind.INITIALIZE, BlockKind.ITEMS, BlockKind.CONFIGURE})
 
+_COMMANDS: Final = int(ItemKind.COMMANDS)  # at hand, for an enum is slow to find a member
 _HEAD = itemgetter(0, 1, 2)  # of an operation: target, instance, id
 _INTEGER = frozenset({int})
 
@@ -187,12 +187,12 @@ class Executor:
             outcomes.append(Configured(block.first_index, block.body))
         elif block.kind == BlockKind.ITEMS:
             index = block.first_index
-            for item in iterate_items(block.body):
-                if item.kind == ItemKind.COMMANDS:
-                    outcomes.append(self._commands(item, index))
+            for kind, session_id, sequence, ack, count, blob in iterate_items(block.body):
+                if kind == _COMMANDS:
+                    outcomes.append(self._commands(session_id, sequence, ack, count, blob, index))
                 else:
-                    self._apply_item(item, index, outcomes)
-                index += item.count
+                    self._apply_item(kind, session_id, ack, blob, index, outcomes)
+                index += count
                 if clockwork.overflowing:
                     self._end_overflowing(index - 1, outcomes)
             if index != block.first_index + block.count:
@@ -245,39 +245,38 @@ class Executor:
 
     # -- items -------------------------------------------------------------------------------------------------------
 
-    def _apply_item(self, item: Item, index: int, outcomes: list[Outcome]) -> None:
-        kind = item.kind
+    def _apply_item(
+        self, kind: int, session_id: int, ack: int, blob: bytes, index: int, outcomes: list[Outcome]
+    ) -> None:
         if kind == ItemKind.KEEP_ALIVE:
-            outcomes.append(self._keep_alive(item, index))
+            outcomes.append(self._keep_alive(blob, index))
         elif kind == ItemKind.REGISTER:
-            outcomes.append(self._register(item, index))
+            outcomes.append(self._register(blob, index))
         elif kind == ItemKind.UNREGISTER:
-            self._end(item.session, index, End.UNREGISTERED, outcomes)
+            self._end(session_id, index, End.UNREGISTERED, outcomes)
         elif kind == ItemKind.EXPIRE:
-            session = self.sessions.get(item.session)
+            session = self.sessions.get(session_id)
             # Void when the session was heard of after the leader made up its mind (protocol §4.2).
-            if session is not None and session.activity_index <= item.ack:
-                self._end(item.session, index, End.EXPIRED, outcomes)
+            if session is not None and session.activity_index <= ack:
+                self._end(session_id, index, End.EXPIRED, outcomes)
         elif kind == ItemKind.TYPES:
-            self.machines.allow(unpack_types(item.blob))
+            self.machines.allow(unpack_types(blob))
         elif kind == ItemKind.CHECK:
             outcomes.append(CheckDue())
         elif kind != ItemKind.TICK:
             raise InvariantError(f"the log holds an item of unknown kind {kind}: a newer version wrote it")
 
-    def _commands(self, item: Item, index: int) -> Outcome:
-        session = self.sessions.get(item.session)
-        sequence, count, ack = item.sequence, item.count, item.ack
+    def _commands(self, session_id: int, sequence: int, ack: int, count: int, blob: bytes, index: int) -> Outcome:
+        session = self.sessions.get(session_id)
         if session is None:
-            return Refused(item.session, sequence, known=False)
-        if sequence != session.sequence + 1 or sequence + count - 1 - max(ack, session.ack) > SESSION_WINDOW:
+            return Refused(session_id, sequence, known=False)
+        window_start = sequence + count - 1 - SESSION_WINDOW
+        if sequence != session.sequence + 1 or (window_start > ack and window_start > session.ack):
             run = session.run_of(sequence, count)
-            if run is None:
-                return Refused(session.id, sequence, known=True)
-            return Results(session.id, *run)
+            return Refused(session_id, sequence, known=True) if run is None else Results(session_id, *run)
         if ack > session.ack:
             session.acknowledge(ack)
-        operations, alike = self._open(item.blob, count)
+        operations, alike = self._open(blob, count)
         if operations.__class__ is Failure:
             results: list[Any] = [operations] * count
         else:
@@ -288,7 +287,7 @@ class Executor:
         if len(data) > RESULTS_BYTES_MAX:
             data = self._encode_shortened(results)
         session.executed(sequence, count, last_index, data)
-        return Results(session.id, sequence, count, last_index, session.event_index, data)
+        return Results(session_id, sequence, count, last_index, session.event_index, data)
 
     def _open(self, blob: bytes, count: int) -> tuple[Any, bool]:
         """The operations of a blob, and whether they are alike; a Failure where it is not `count` operations: of them
@@ -298,13 +297,17 @@ class Executor:
             operations = self._decode(blob)
         except CopycatError as error:
             return Failure("ProtocolError", str(error)), False
-        kinds = _count_kinds(operations) if len(operations) == count else 0
-        if kinds:
-            return operations, kinds == 1 and count > 1
+        if len(operations) == count:
+            if count == 1:
+                head = operations[0]
+                if len(head) > 2 and head[0].__class__ is head[1].__class__ is head[2].__class__ is int:
+                    return operations, False
+            elif kinds := _count_kinds(operations):
+                return operations, kinds == 1
         return Failure("ProtocolError", "a batch is not the operations it claims to be"), False
 
-    def _register(self, item: Item, index: int) -> Outcome:
-        nonce, secret, timeout_ms = REGISTER.unpack(item.blob)
+    def _register(self, blob: bytes, index: int) -> Outcome:
+        nonce, secret, timeout_ms = REGISTER.unpack(blob)
         known = self.sessions.by_nonce(nonce)
         if known is not None:
             known.activity_index = index
@@ -315,10 +318,10 @@ class Executor:
         self.machines.session_began(session)
         return Registered(session)
 
-    def _keep_alive(self, item: Item, index: int) -> Outcome:
+    def _keep_alive(self, blob: bytes, index: int) -> Outcome:
         alive: list[int] = []
         unknown: list[int] = []
-        for session_id, ack, event_ack in KEEP_ALIVE.iter_unpack(item.blob):
+        for session_id, ack, event_ack in KEEP_ALIVE.iter_unpack(blob):
             session = self.sessions.get(session_id)
             if session is None:
                 unknown.append(session_id)
@@ -350,9 +353,6 @@ def _count_kinds(operations: list[list[Any]]) -> int:
     Nothing is run for each, for there may be very many. What equals an integer that another begins with (True, 1.0) is
     taken for it, alike everywhere.
     """
-    if len(operations) == 1:
-        (operation,) = operations
-        return int([*map(type, operation[:3])] == [int, int, int])
     try:
         kinds = set(map(_HEAD, operations))
     except (IndexError, TypeError):  # too short, or with what cannot be compared

@@ -8,7 +8,6 @@ Source: protocol §1.1, §5.1, §10.4; docs/decisions/0007-the-block-is-the-unit
 
 import enum
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from struct import Struct
 from struct import error as StructError  # noqa: N812  # a class
 
@@ -83,16 +82,8 @@ def unpack_types(blob: bytes) -> list[tuple[str, int]]:
     return types
 
 
-@dataclass(slots=True)
-class Item:
-    """One item of a block, its blob still closed."""
-
-    kind: int
-    session: int
-    sequence: int
-    ack: int
-    count: int
-    blob: bytes
+Item = tuple[int, int, int, int, int, bytes]
+"""One item of a block, its blob still closed: kind, session, first sequence, ack, count, blob."""
 
 
 def pack_item(kind: int, session: int, sequence: int, ack: int, count: int, blob: bytes) -> bytes:
@@ -107,8 +98,8 @@ def iterate_items(body: bytes) -> Iterator[Item]:
         if end - at < ITEM_BYTES:
             raise ProtocolError(f"an item header needs {ITEM_BYTES} bytes, {end - at} are left")
         kind, session, sequence, ack, count, length = ITEM.unpack_from(body, at)
-        at += ITEM_BYTES
-        if length > end - at:
-            raise ProtocolError(f"an item names a blob of {length} bytes, {end - at} are left")
-        yield Item(kind, session, sequence, ack, count, body[at : at + length])
-        at += length
+        start = at + ITEM_BYTES
+        at = start + length
+        if at > end:
+            raise ProtocolError(f"an item names a blob of {length} bytes, {end - start} are left")
+        yield kind, session, sequence, ack, count, body[start:at]
