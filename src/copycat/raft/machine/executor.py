@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from operator import itemgetter
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 from copycat.errors import CopycatError, InvariantError, broken, check
 from copycat.raft.machine.codec import ValueCodec
@@ -20,6 +20,7 @@ from copycat.raft.machine.host import Clockwork, Host
 from copycat.raft.machine.sessions import ServerSession
 from copycat.raft.machine.timers import Timer
 from copycat.raft.protocol.entries import (
+    COMMANDS,
     KEEP_ALIVE,
     REGISTER,
     RESULTS_BYTES_MAX,
@@ -36,7 +37,6 @@ FAILURE_BYTES = 100  # at most, of one that says a result is too large
 
 KNOWN_KINDS = frozenset({BlockKind.INITIALIZE, BlockKind.ITEMS, BlockKind.CONFIGURE})
 
-_COMMANDS: Final = int(ItemKind.COMMANDS)  # at hand, for an enum is slow to find a member
 _HEAD = itemgetter(0, 1, 2)  # of an operation: target, instance, id
 _INTEGER = frozenset({int})
 
@@ -188,7 +188,7 @@ class Executor:
         elif block.kind == BlockKind.ITEMS:
             index = block.first_index
             for kind, session_id, sequence, ack, count, blob in iterate_items(block.body):
-                if kind == _COMMANDS:
+                if kind == COMMANDS:
                     outcomes.append(self._commands(session_id, sequence, ack, count, blob, index))
                 else:
                     self._apply_item(kind, session_id, ack, blob, index, outcomes)
@@ -286,8 +286,7 @@ class Executor:
         data = self._encode(results)
         if len(data) > RESULTS_BYTES_MAX:
             data = self._encode_shortened(results)
-        session.executed(sequence, count, last_index, data)
-        return Results(session_id, sequence, count, last_index, session.event_index, data)
+        return Results(session_id, *session.executed(sequence, count, last_index, data))
 
     def _open(self, blob: bytes, count: int) -> tuple[Any, bool]:
         """The operations of a blob, and whether they are alike; a Failure where it is not `count` operations: of them

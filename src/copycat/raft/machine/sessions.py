@@ -91,13 +91,15 @@ class ServerSession:
             while self.runs and self.runs[0][0] + self.runs[0][1] - 1 <= ack:
                 self.runs.popleft()
 
-    def executed(self, first: int, count: int, last_index: int, results: bytes) -> None:
+    def executed(self, first: int, count: int, last_index: int, results: bytes) -> Run:
         """Remember a batch's results until they are acknowledged."""
         if first != self.sequence + 1:
             raise broken("sequences are executed in order", self.id, first, self.sequence)
         self.sequence = first + count - 1
         self.activity_index = last_index
-        self.runs.append((first, count, last_index, self.event_index, results))
+        run = first, count, last_index, 0 if self.events is None else self.events.index, results
+        self.runs.append(run)
+        return run
 
     def run_of(self, first: int, count: int) -> Run | None:
         """The kept results of exactly this batch; None when they were acknowledged or the batch was another."""

@@ -10,6 +10,7 @@ import enum
 from collections.abc import Iterable, Iterator
 from struct import Struct
 from struct import error as StructError  # noqa: N812  # a class
+from typing import Final
 
 from copycat.errors import ProtocolError
 
@@ -33,6 +34,9 @@ class ItemKind(enum.IntEnum):
     TICK = 6  # time passes: fires due timers when nothing else is appended
     TYPES = 7  # the blob names the state machine types every member can run; others cannot be created
     CHECK = 8  # every replica hashes its state as it is behind this block
+
+
+COMMANDS: Final = int(ItemKind.COMMANDS)  # for what goes over every batch: to find a member of an enum takes long
 
 
 class End(enum.IntEnum):
@@ -93,11 +97,12 @@ def pack_item(kind: int, session: int, sequence: int, ack: int, count: int, blob
 
 def iterate_items(body: bytes) -> Iterator[Item]:
     """The items of a block's body, in order. Raises ProtocolError when a header does not fit its body."""
-    at, end = 0, len(body)
+    read_header, at, end = ITEM.unpack_from, 0, len(body)
     while at < end:
-        if end - at < ITEM_BYTES:
-            raise ProtocolError(f"an item header needs {ITEM_BYTES} bytes, {end - at} are left")
-        kind, session, sequence, ack, count, length = ITEM.unpack_from(body, at)
+        try:
+            kind, session, sequence, ack, count, length = read_header(body, at)
+        except StructError:
+            raise ProtocolError(f"an item header needs {ITEM_BYTES} bytes, {end - at} are left") from None
         start = at + ITEM_BYTES
         at = start + length
         if at > end:

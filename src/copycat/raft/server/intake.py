@@ -11,7 +11,7 @@ Source: protocol §5.1 to §5.4.
 
 import hmac
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from operator import itemgetter
 from typing import Protocol
 
@@ -20,6 +20,7 @@ from copycat.raft.core.events import Proposed
 from copycat.raft.machine.executor import Results
 from copycat.raft.machine.sessions import ServerSession, Sessions
 from copycat.raft.protocol.entries import (
+    COMMANDS,
     ITEM_BYTES,
     KEEP_ALIVE,
     REGISTER,
@@ -109,7 +110,7 @@ class Intake:
             return
         self._appended[session_id] = first + count - 1
         self.contact_ms[session_id] = self._now_ms()
-        self._add(count, pack_item(ItemKind.COMMANDS, session_id, first, ack, count, blob))
+        self._add(COMMANDS, session_id, first, ack, count, blob)
 
     def _out_of_step(self, origin: Origin, session: ServerSession, first: int, count: int, expected: int) -> None:
         """Ahead of its turn: name the place to go on from. Executed before: answer again. In flight: it will be."""
@@ -128,7 +129,8 @@ class Intake:
             return Reason.MALFORMED, f"the batch says it holds {count} operations, and does not"
         if size > limits.max_batch_bytes:
             return Reason.TOO_LARGE, f"a batch of {size} bytes exceeds the limit of {limits.max_batch_bytes}"
-        if first + count - 1 - max(ack, session.ack) > SESSION_WINDOW:
+        window_start = first + count - 1 - SESSION_WINDOW
+        if window_start > ack and window_start > session.ack:
             return Reason.OVERLOADED, f"more than {SESSION_WINDOW} commands without acknowledged results"
         if self._bytes and self._bytes + size > limits.max_pending_bytes:  # one that is larger goes alone
             return Reason.OVERLOADED, f"{self._bytes} bytes of commands wait for the disk"
@@ -148,7 +150,7 @@ class Intake:
             return
         self._registering[nonce] = origin
         secret = self._random.getrandbits(128).to_bytes(16, "big")
-        self._add(1, pack_item(ItemKind.REGISTER, 0, 0, 0, 1, REGISTER.pack(nonce, secret, timeout_ms)))
+        self.add(ItemKind.REGISTER, blob=REGISTER.pack(nonce, secret, timeout_ms))
 
     def keep_alive(self, origin: Origin, frame: bytes) -> None:
         """Sessions that still live, and from now on live on this connection."""
@@ -177,7 +179,7 @@ class Intake:
             origin.send(HEADER_ENDED.pack(Tag.ENDED, session_id, End.UNKNOWN))
             return
         self.bind(session_id, origin)
-        self._add(1, pack_item(ItemKind.UNREGISTER, session_id, 0, 0, 1, b""))
+        self.add(ItemKind.UNREGISTER, session_id)
 
     def why_not(self, session_id: int, sequence: int) -> str | None:
         """Why a query would wait in vain for this command of its session's, which was not let in; None: it would not.
@@ -231,30 +233,23 @@ class Intake:
 
     def add(self, kind: ItemKind, session_id: int = 0, ack: int = 0, blob: bytes = b"") -> None:
         """An item of the leader's own."""
-        self._add(1, pack_item(kind, session_id, 0, ack, 1, blob))
+        self._add(kind, session_id, 0, ack, 1, blob)
 
     def take(self) -> list[Proposed]:
         """Everything that waits, as blocks of bounded size; an item larger than that goes alone."""
         if self._kept:
             blob = b"".join(KEEP_ALIVE.pack(session, *acks) for session, acks in self._kept.items())
-            self._add(1, pack_item(ItemKind.KEEP_ALIVE, 0, 0, 0, 1, blob))
+            self.add(ItemKind.KEEP_ALIVE, blob=blob)
             self._kept = {}
-        items, self._items, self._bytes, self.waiting = self._items, [], 0, False
-        proposals: list[Proposed] = []
-        at = 0
-        while at < len(items):
-            start, size = at, 0
-            while at < len(items) and (at == start or size + len(items[at][1]) <= self._limits.max_block_bytes):
-                size += len(items[at][1])
-                at += 1
-            chosen = items[start:at]
-            proposals.append(Proposed(count=sum(map(_COUNT, chosen)), body=b"".join(map(_BYTES, chosen))))
-        return proposals
+        items, size = self._items, self._bytes + len(self._items) * ITEM_BYTES
+        self._items, self._bytes, self.waiting = [], 0, False
+        blocks = [items] if size <= self._limits.max_block_bytes else _cut(items, self._limits.max_block_bytes)
+        return [Proposed(count=sum(map(_COUNT, each)), body=b"".join(map(_BYTES, each))) for each in blocks if each]
 
-    def _add(self, count: int, item: bytes) -> None:
+    def _add(self, kind: int, session_id: int, first: int, ack: int, count: int, blob: bytes) -> None:
         self.waiting = True
-        self._items.append((count, item))
-        self._bytes += len(item) - ITEM_BYTES
+        self._items.append((count, pack_item(kind, session_id, first, ack, count, blob)))
+        self._bytes += len(blob)
 
 
 def encode_results_frame(results: Results) -> bytes:
@@ -265,6 +260,17 @@ def encode_results_frame(results: Results) -> bytes:
         )
         + results.data
     )
+
+
+def _cut(items: list[tuple[int, bytes]], size_max: int) -> Iterator[list[tuple[int, bytes]]]:
+    """The items, in runs of at most so many bytes, or of one that is larger."""
+    at = 0
+    while at < len(items):
+        start, size = at, 0
+        while at < len(items) and (at == start or size + len(items[at][1]) <= size_max):
+            size += len(items[at][1])
+            at += 1
+        yield items[start:at]
 
 
 def _rejected(session_id: int, sequence: int, reason: Reason, detail: str) -> bytes:
