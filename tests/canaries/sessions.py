@@ -45,8 +45,8 @@ SESSIONS = (
     Canary(
         name="Results are forgotten before they were acknowledged",
         module="copycat.raft.machine.sessions",
-        before="self.runs.append((first, count, last_index, self.event_index, results))",
-        after="self.runs = deque([(first, count, last_index, self.event_index, results)])",
+        before="self.runs.append(run)",
+        after="self.runs = deque([run])",
         danger="a client whose answer was lost never learns what became of its command",
         judges=("15", "34"),
     ),

@@ -268,8 +268,9 @@ async def test_what_says_that_the_member_is_unwell_halts_it(
     session = replicas.replicas[0].executor.sessions.get(2)
     assert session is not None
 
-    with pytest.raises(error, match="unwell"):
-        replicas.replicas[0].manager.execute(session, 100, [[3, 1, 1, Unwell(1)]], alike=False)
+    for others in ([], [[3, 1, 1, 1]]):
+        with pytest.raises(error, match="unwell"):
+            replicas.replicas[0].manager.execute(session, 100, [[3, 1, 1, Unwell(1)], *others], alike=False)
 
 
 async def test_a_query_without_a_session_is_nobodys(cc: Copycat, replicas: Replicas) -> None:

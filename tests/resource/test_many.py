@@ -13,12 +13,13 @@ from copycat.io.serializer import Serializer
 from copycat.raft.machine.executor import Results
 from copycat.raft.machine.host import Clockwork, Host
 from copycat.raft.machine.single import SingleMachine
-from copycat.raft.protocol.entries import ItemKind
+from copycat.raft.protocol.entries import ItemKind, pack_item
 from copycat.raft.protocol.operations import Failure
 from copycat.raft.protocol.wire import decode_results, encode_operations
 from copycat.resource import Commit, Executor, Resource, StateMachine
 from copycat.resource.operations import CATALOG, CREATE
 from copycat.testing.local import ResourceReplica
+from copycat.testing.replicas import Block
 from tests.resource.harness import Replicas
 
 NOTE, LOOK = 1, 2
@@ -98,6 +99,20 @@ class Log:
         assert isinstance(outcome, Results)
         return decode_results(outcome.data)
 
+    def send_apart(self, *operations: list[Any]) -> list[Any]:
+        """The results of so many batches of one, in one block."""
+        sequences = range(self.done + 1, self.done + 1 + len(operations))
+        items = [
+            pack_item(ItemKind.COMMANDS, self.session, sequence, sequence - 1, 1, encode_operations([operation]))
+            for sequence, operation in zip(sequences, operations, strict=True)
+        ]
+        block = Block(self.replicas.index + 1, len(items), self.replicas.time, b"".join(items))
+        self.replicas.blocks.append(block)
+        self.done += len(items)
+        outcomes = [each for each in self.replica.executor.apply(block) if isinstance(each, Results)]
+        assert [(each.first, each.count) for each in outcomes] == [(sequence, 1) for sequence in sequences]
+        return [result for each in outcomes for result in decode_results(each.data)]
+
     def note(self, *words: str, instance: int = 9) -> list[Any]:
         return self.send(*([self.target, instance, NOTE, word] for word in words))
 
@@ -173,6 +188,98 @@ def test_a_machine_without_resources_may_do_many_as_well() -> None:
     assert machine.together == ["a", "looked at 6"]
     elsewhere = single.execute(session, 7, [[4, 0, NOTE, "a"]] * 2, alike=True)
     assert [each.kind for each in elsewhere] == ["UnknownResourceError"] * 2
+
+
+# -- one alone ---------------------------------------------------------------------------------------------------------
+
+TELL, KEEP, ANSWER, PUBLISH, SHOW = 1, 2, 3, 4, 32
+
+
+class SilentError(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("it cannot say what it is")
+
+
+class OddMachine(StateMachine, name="test.odd", version=1):
+    """Answers where it stands, with what it goes on changing, and with what cannot be sent."""
+
+    kept: list[Any]
+
+    def __init__(self) -> None:
+        self.kept = []
+
+    def configure(self, executor: Executor) -> None:
+        self.executor = executor
+        executor.register_command(TELL, self._tell)
+        executor.register_command(KEEP, self._keep)
+        executor.register_command(ANSWER, self._answer)
+        executor.register_command(PUBLISH, self._publish)
+        executor.register_query(SHOW, self._show)
+
+    def _tell(self, commit: Commit) -> list[int]:
+        session, clock = commit.session.id, (self.executor.index, self.executor.time)
+        return [commit.index, commit.time, commit.instance, session, *clock]
+
+    def _keep(self, commit: Commit, word: str) -> list[Any]:
+        self.kept.append([word, commit.index])
+        return self.kept
+
+    def _answer(self, commit: Commit, what: str) -> object:
+        if what == "raise":
+            raise ValueError("no")
+        if what == "silent":
+            raise SilentError
+        return {"object": object(), "failure": Failure("Odd", "on purpose"), "large": 1 << 70, "true": True}[what]
+
+    def _publish(self, commit: Commit) -> None:
+        self.executor.publish(commit.session, commit.instance, 1, commit.index)
+
+    def _show(self, commit: Commit, what: str) -> object:
+        return [*self.kept, commit.index, commit.session.id] if what == "kept" else self._answer(commit, what)
+
+
+class Odd(Resource, machine=OddMachine):
+    """Nothing more is needed here."""
+
+
+answers = st.sampled_from(["raise", "silent", "object", "failure", "large", "true", "unheard of"])
+odd_rows = st.one_of(
+    st.just([TELL]),
+    st.just([TELL, "too much"]),
+    st.just([KEEP]),
+    st.builds(lambda word: [KEEP, word], st.sampled_from(["a", "b"])),
+    st.builds(lambda answer: [ANSWER, answer], answers),
+    st.just([PUBLISH]),
+    st.builds(lambda answer: [SHOW, answer], answers | st.just("kept")),
+    st.just([999, 1]),
+)
+odd_operations = st.builds(
+    lambda elsewhere, instance, row: [elsewhere, instance, *row],
+    st.sampled_from([None, None, None, None, CATALOG, 99]),
+    st.integers(1, 2),
+    odd_rows,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(odd_operations, min_size=2, max_size=6))
+def test_an_operation_comes_out_alone_as_it_does_among_others(operations: list[list[Any]]) -> None:
+    """Each in a batch of its own, and all in one: results, state, events and index are the same."""
+    alone, together = Log(Odd), Log(Odd)
+    rows = [[alone.target if target is None else target, *row] for target, *row in operations]
+    assert alone.send_apart(*rows) == together.send(*rows)
+    assert together.machine.kept == alone.machine.kept
+    assert together.replica.clockwork.index == alone.replica.clockwork.index
+    sessions = [log.replica.session(log.session) for log in (alone, together)]
+    heard = [
+        session and session.events and [(each.index, each.previous, each.events) for each in session.events.waiting()]
+        for session in sessions
+    ]
+    assert heard[0] == heard[1]
+
+    answers = [alone.replica.executor.query(None, encode_operations([row]), 1) for row in rows]
+    all_of_them = alone.replica.executor.query(None, encode_operations(rows), len(rows))
+    assert [decode_results(each or b"")[0] for each in answers] == decode_results(all_of_them or b"")
 
 
 # -- the map's own -----------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from copycat.raft.machine.executor import Ended, Kept, Refused, Registered, Resu
 from copycat.raft.protocol.entries import SESSION_WINDOW, BlockKind, End, ItemKind, pack_item, pack_types, unpack_types
 from copycat.raft.protocol.operations import Command, Failure, Query
 from copycat.raft.protocol.state_machine import Commit, Executor, Session, StateMachine
-from copycat.raft.protocol.wire import decode_results, encode_operations
+from copycat.raft.protocol.wire import decode_results, encode_operations, encode_results
 from tests.raft.machine.replica import Replica, commands, internal, keep_alive, register
 
 ADD, FAIL, GET, ODD, LATER = 1, 2, 3, 4, 5
@@ -230,6 +230,28 @@ def test_whatever_a_blob_holds_apply_is_total_and_the_sequence_advances(
     assert [failure.kind for failure in found] == [kind, kind]
     assert ledger(replica).total == 0
     assert results(replica.apply(commands(session.id, 3, [ADD, 5]))) == [5]
+
+
+@pytest.mark.parametrize(
+    "operations",
+    [
+        [],
+        [[0, 0, ADD, 1]] * 2,
+        *([head] for head in ([], [0], [0, 0], [True, 0, ADD, 1], [0, 0.0, ADD, 1], [0, 0, "x"], [0, None, ADD, 1])),
+        *([[*row, 1]] for row in ([0, 0, True], [0, [0], ADD], [b"", 0, ADD])),
+    ],
+)
+def test_what_is_not_one_operation_that_begins_with_three_integers_fails_by_itself(
+    replica: Replica, operations: list[Any]
+) -> None:
+    session = replica.session()
+    blob = encode_operations(operations)
+    refused = Failure("ProtocolError", "a batch is not the operations it claims to be")
+    assert results(replica.apply((1, pack_item(ItemKind.COMMANDS, session.id, 1, 0, 1, blob)))) == [refused]
+    assert replica.executor.query(session, blob, 1) == encode_results([refused])
+    assert ledger(replica).total == 0
+    assert (session.sequence, session.activity_index, replica.clockwork.index) == (1, 2, 2)
+    assert results(replica.apply(commands(session.id, 2, [ADD, 5]))) == [5]
 
 
 def test_operation_classes_are_decoded_and_their_results_encoded(replica: Replica) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from copycat.errors import ProtocolError
 from copycat.raft.machine.sessions import ServerSession, Sessions
-from copycat.raft.protocol.entries import KEEP_ALIVE, SESSION_WINDOW, End, ItemKind, iterate_items
+from copycat.raft.protocol.entries import ITEM_BYTES, KEEP_ALIVE, SESSION_WINDOW, End, ItemKind, iterate_items
 from copycat.raft.protocol.wire import (
     HEADER_BATCH,
     HEADER_ENDED,
@@ -373,3 +373,15 @@ def test_a_turn_is_cut_into_blocks_and_a_larger_item_goes_alone() -> None:
     proposals = desk.intake.take()
     assert [proposed.count for proposed in proposals] == [2, 1, 1]
     assert not desk.intake.waiting
+
+
+@pytest.mark.parametrize(("short_of", "counts"), [(0, [3]), (1, [2, 1])])
+def test_what_fits_a_block_to_the_last_byte_is_one(short_of: int, counts: list[int]) -> None:
+    blob = encode_operations([[0, 0, 1, b"x" * 10]])
+    desk = Desk(ServerLimits(max_block_bytes=3 * (ITEM_BYTES + len(blob)) - short_of))
+    for sequence in (1, 2, 3):
+        desk.intake.batch(desk.wire, batch(5, sequence, blob=blob))
+    proposals = desk.intake.take()
+    assert [proposed.count for proposed in proposals] == counts
+    assert [item[2] for proposed in proposals for item in iterate_items(proposed.body)] == [1, 2, 3]
+    assert desk.intake.take() == []

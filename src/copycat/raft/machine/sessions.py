@@ -92,12 +92,12 @@ class ServerSession:
                 self.runs.popleft()
 
     def executed(self, first: int, count: int, last_index: int, results: bytes) -> Run:
-        """Remember a batch's results until they are acknowledged."""
+        """Remember a batch's results until they are acknowledged; returned as they are kept."""
         if first != self.sequence + 1:
             raise broken("sequences are executed in order", self.id, first, self.sequence)
         self.sequence = first + count - 1
         self.activity_index = last_index
-        run = first, count, last_index, 0 if self.events is None else self.events.index, results
+        run = first, count, last_index, self.event_index, results
         self.runs.append(run)
         return run
 
@@ -119,8 +119,7 @@ class Sessions:
     def __init__(self) -> None:
         self._sessions: dict[int, ServerSession] = {}
         self._by_nonce: dict[bytes, ServerSession] = {}
-        self.get: Callable[[int], ServerSession | None] = self._sessions.get
-        """The open session with this id."""
+        self.get: Callable[[int], ServerSession | None] = self._sessions.get  # the open session with this id
 
     def __len__(self) -> int:
         return len(self._sessions)
