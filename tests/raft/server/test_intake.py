@@ -38,6 +38,9 @@ class Wire:
     def send(self, frame: bytes) -> None:
         self.frames.append(frame)
 
+    def send_many(self, frames: list[bytes]) -> None:
+        self.frames += frames
+
     def flush(self) -> None:
         """What was sent is there already."""
 

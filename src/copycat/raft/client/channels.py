@@ -27,7 +27,7 @@ from copycat.util.address import Address
 
 HELLO = encode_hello(Hello(role="client"))
 
-TOGETHER_BYTES_MAX = 64 * 1024
+TOGETHER_BYTES_MAX = 16 * 1024
 """What is sent in one turn leaves together, up to so much: beyond it the connection must say whether it takes more."""
 
 _NUMBER = Struct("<Q")
@@ -132,9 +132,9 @@ class SharedConnection:
     def send(self, channel: Channel, frames: list[bytes]) -> None:
         """Send a channel's frames, and remember whose session, or wish for one, they speak of."""
         connection, first = self.connection, frames[0]
-        if first[0] == Tag.KEEP_ALIVE:  # what a session begins with on any connection
+        if first[0] == _KEEP_ALIVE:  # what a session begins with on any connection
             self._own(_NUMBER.unpack_from(first, HEADER_KEEP_ALIVE.size)[0], channel)
-        elif first[0] == Tag.REGISTER:
+        elif first[0] == _REGISTER:
             self._own(first[1:17], channel)
         connection.send_many(frames)
         if len(self._channels) == 1 or connection.buffered_bytes > TOGETHER_BYTES_MAX:
@@ -286,6 +286,7 @@ def pool_of(transport: Transport | None) -> ConnectionPool:
     return pool
 
 
+_KEEP_ALIVE, _REGISTER = int(Tag.KEEP_ALIVE), int(Tag.REGISTER)
 _LEADER, _KEPT = bytes([Tag.LEADER]), bytes([Tag.KEPT])
 _NOTED = frozenset({_LEADER, bytes([Tag.REGISTERED])})
 _ONE_KEPT = HEADER_KEPT.pack(Tag.KEPT, 1)

@@ -183,9 +183,7 @@ class Executor:
         outcomes: list[Outcome] = []
         if clockwork.overflowing:
             self._end_overflowing(block.first_index, outcomes)
-        if block.kind == BlockKind.CONFIGURE:
-            outcomes.append(Configured(block.first_index, block.body))
-        elif block.kind == BlockKind.ITEMS:
+        if block.kind == BlockKind.ITEMS:
             index = block.first_index
             for kind, session_id, sequence, ack, count, blob in iterate_items(block.body):
                 if kind == COMMANDS:
@@ -197,6 +195,8 @@ class Executor:
                     self._end_overflowing(index - 1, outcomes)
             if index != block.first_index + block.count:
                 raise broken("a block's count is not that of its items", index)
+        elif block.kind == BlockKind.CONFIGURE:
+            outcomes.append(Configured(block.first_index, block.body))
         self.applied_index = clockwork.index = block.first_index + block.count - 1
         clockwork.applying = False
         return outcomes

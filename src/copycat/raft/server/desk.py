@@ -147,11 +147,16 @@ class Desk:
 
     def from_client(self, client: ClientConnection, frame: bytes) -> None:
         """A frame of a client connected here. Raises ProtocolError."""
-        if frame[0] == Tag.KEEP_ALIVE and self._keep_alives.take(client, frame):
+        tag = frame[0]
+        if tag == _KEEP_ALIVE and self._keep_alives.take(client, frame):
             return
         if self._keep_alives.waiting:
             self._keep_alives.release(client)
-        self._handle(client, frame)
+        if tag == _BATCH and self.intake is not None:  # the usual, at a leader
+            self.intake.batch(client, frame)
+            self._driver.wake()
+        else:
+            self._handle(client, frame)
 
     def _handle(self, client: ClientConnection, frame: bytes) -> None:
         raft = self._driver.raft
@@ -313,9 +318,15 @@ class Desk:
         self.delivery.bind(session_id, client)
 
     def deliver(self, outcomes: list[Outcome]) -> None:
-        """Entries were applied: tell the clients whose they are."""
+        """Entries were applied: tell the clients whose they are. The results of a connection's sessions go together."""
         intake = self.intake
+        answers: dict[Origin, list[bytes]] = {}
         for outcome in outcomes:
+            if type(outcome) is Results:
+                if intake is not None and (origin := intake.origin_of(outcome.session)) is not None:
+                    answers.setdefault(origin, []).append(encode_results_frame(outcome))
+                continue
+            self._answer(answers)  # before, say, the word that a session has ended
             if intake is not None:
                 DELIVER.get(type(outcome), _nothing)(self, intake, outcome)
             if type(outcome) is Ended:
@@ -325,6 +336,7 @@ class Desk:
                 self.on_configured(outcome.index, outcome.body)
             elif type(outcome) is CheckDue:
                 self.checks.begin()
+        self._answer(answers)
         published = self._driver.executor.take_published()
         if published:
             clients = self.delivery.published(published)
@@ -332,6 +344,12 @@ class Desk:
                 self.told += clients
                 if len(clients) < len(published):
                     self._driver.post(CommitAwaited())
+
+    def _answer(self, answers: dict[Origin, list[bytes]]) -> None:
+        for origin, frames in answers.items():
+            origin.send_many(frames)
+        self.told += answers
+        answers.clear()
 
     def flush(self) -> None:
         """Write what `deliver` has sent."""
@@ -354,13 +372,6 @@ def _silence_members(_membership: Membership) -> None:
 
 def _silence_configured(_index: int, _body: bytes) -> None:
     """Nobody leaves."""
-
-
-def _results(desk: Desk, intake: Intake, outcome: Results) -> None:
-    origin = intake.origin_of(outcome.session)
-    if origin is not None:
-        origin.send(encode_results_frame(outcome))
-        desk.told.append(origin)
 
 
 def _registered(desk: Desk, intake: Intake, outcome: Registered) -> None:
@@ -405,6 +416,7 @@ def _nothing(_desk: Desk, _intake: Intake, _outcome: Outcome) -> None:
 
 
 _LEADER_TAG = bytes([Tag.LEADER])
+_KEEP_ALIVE, _BATCH = int(Tag.KEEP_ALIVE), int(Tag.BATCH)  # at hand, for every frame asks
 
 AS_LEADER: dict[int, Callable[[Intake, Origin, bytes], None]] = {
     Tag.BATCH: Intake.batch,
@@ -416,7 +428,6 @@ AS_LEADER: dict[int, Callable[[Intake, Origin, bytes], None]] = {
 PASSED_ON = frozenset({Tag.QUERY, Tag.CHANGE_MEMBERS, *AS_LEADER})
 
 DELIVER: dict[type, Callable[..., None]] = {
-    Results: _results,
     Registered: _registered,
     Kept: _kept,
     Ended: _ended,

@@ -159,7 +159,7 @@ class Inbound:
     def _from_client(self, client: ClientConnection, frame: bytes) -> None:
         if not frame:
             raise ProtocolError("a client sent an empty frame")
-        if frame[0] == Tag.STATUS:
+        if frame[0] == _STATUS:
             _, request = unpack(HEADER_STATUS, frame)
             client.send(self._host.status_frame(request))
         elif self._host.desk is not None:
@@ -167,7 +167,7 @@ class Inbound:
 
     def _from_member(self, connection: Connection, member: str, frame: bytes) -> None:
         tag = frame[0] if frame else 0
-        if tag == Tag.IDENTITY:
+        if tag == _IDENTITY:
             try:
                 self.greet(hello := decode_hello(frame[1:]))
             except HandshakeError as error:
@@ -177,20 +177,10 @@ class Inbound:
         driver, desk = self._host.driver, self._host.desk
         if driver is None or desk is None:
             return  # not formed: no vote, no entry, no promise
-        if tag == Tag.APPEND:
+        if tag == _APPEND:
             driver.receive(member, self._read_append(frame))
-        elif tag == Tag.FORWARD:
-            desk.relay.from_follower(member, frame)
-        elif tag == Tag.RELAY:
-            desk.relay.from_leader(frame)
-        elif tag == Tag.FORWARD_MANY:
-            desk.relay.many_from_follower(member, frame)
-        elif tag == Tag.RELAY_MANY:
-            desk.relay.many_from_leader(frame)
-        elif tag == Tag.STATE_REPORT:
-            desk.checks.reported(member, frame[1:])
-        elif tag == Tag.STATE_VERDICT:
-            desk.checks.found(member, frame[1:])
+        elif (to_desk := TO_DESK.get(tag)) is not None:
+            to_desk(desk, member, frame)
         else:
             driver.receive(member, decode_message(frame))
 
@@ -207,3 +197,15 @@ class Inbound:
                 )
         append.blocks = blocks
         return append
+
+
+_IDENTITY, _APPEND, _STATUS = int(Tag.IDENTITY), int(Tag.APPEND), int(Tag.STATUS)  # at hand, for every frame asks
+
+TO_DESK: dict[int, Callable[[Desk, str, bytes], None]] = {
+    Tag.FORWARD: lambda desk, member, frame: desk.relay.from_follower(member, frame),
+    Tag.RELAY: lambda desk, _member, frame: desk.relay.from_leader(frame),
+    Tag.FORWARD_MANY: lambda desk, member, frame: desk.relay.many_from_follower(member, frame),
+    Tag.RELAY_MANY: lambda desk, _member, frame: desk.relay.many_from_leader(frame),
+    Tag.STATE_REPORT: lambda desk, member, frame: desk.checks.reported(member, frame[1:]),
+    Tag.STATE_VERDICT: lambda desk, member, frame: desk.checks.found(member, frame[1:]),
+}

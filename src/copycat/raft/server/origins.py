@@ -17,6 +17,9 @@ class Origin(Protocol):
         It leaves with `flush`, or at the end of this turn of the loop.
         """
 
+    def send_many(self, frames: list[bytes]) -> None:
+        """Send all these, in order, as `send` would."""
+
     def flush(self) -> None:
         """Write what was sent."""
 
@@ -48,6 +51,14 @@ class ClientConnection:
         else:
             self.has_missed = True
 
+    def send_many(self, frames: list[bytes]) -> None:
+        connection = self.connection
+        if connection.buffered_bytes + sum(map(len, frames)) <= UNREAD_BYTES_MAX:
+            connection.send_many(frames)
+        else:
+            for frame in frames:
+                self.send(frame)
+
     def flush(self) -> None:
         self.connection.flush()
 
@@ -62,6 +73,10 @@ class RelayedClient:
 
     def send(self, frame: bytes) -> None:
         self.peers.send(self.member, HEADER_RELAY.pack(Tag.RELAY, self.route) + frame)
+
+    def send_many(self, frames: list[bytes]) -> None:
+        for frame in frames:
+            self.send(frame)
 
     def flush(self) -> None:
         self.peers.flush()
