@@ -69,7 +69,7 @@ class Load:
         if error is None:
             self.latencies.append(now - began)
             if now < self._ends:
-                self._begin(start, now)
+                start().add_done_callback(partial(self._done, start, now))
                 return
         self._under_way -= 1
         if self._over.done():

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from copycat.errors import ProtocolError
+from copycat.raft.client.encoding import BATCH_COUNT_FIRST
 from copycat.raft.client.events import EventInbox
 from copycat.raft.client.outcomes import QueriesRefused, Resolved
 from copycat.raft.client.queries import Queries
@@ -364,3 +365,23 @@ def test_taking_all_leaves_nothing(asker: Asker) -> None:
     assert asker.sent() == []
     assert asker.hear(answer(1, 1, "A")) == []
     assert not asker.queries.are_waiting
+
+
+def test_what_is_called_after_unsent_queries_were_given_up_is_asked_and_shown(asker: Asker) -> None:
+    asker.ask("a")
+    asker.queries.drop({"a"}.__contains__)
+    asker.ask("b")
+    assert asker.queries.take_all() == ["b"]
+    asker.ask("c")
+    assert asker.sent() == [(1, 0, 0, SERIALIZABLE, ["c"])]
+    assert asker.hear(answer(1, 1, "c")) == [("c", "c")]
+
+
+def test_many_queries_of_one_turn_keep_their_order_across_the_groups_they_are_cut_into(asker: Asker) -> None:
+    said = [str(number) for number in range(3 * BATCH_COUNT_FIRST + 1)]
+    asker.ask(*said[:-1])
+    asker.ask(said[-1], level=LINEARIZABLE)
+    sent = asker.sent()
+    assert [len(words) for *_, words in sent] == [BATCH_COUNT_FIRST] * 3 + [1]
+    shown = [pair for request, *_, words in reversed(sent) for pair in asker.hear(answer(request, 1, *words))]
+    assert shown == [(word, word) for word in said]

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from math import inf
 
 from copycat.errors import ProtocolError
-from copycat.raft.client.encoding import BATCH_COUNT_FIRST, ENTRY_BYTES_MAX, join_operations, next_count_max
+from copycat.raft.client.encoding import BATCH_COUNT_FIRST, count_that_fits, join_operations, next_count_max
 from copycat.raft.client.events import EventInbox
 from copycat.raft.client.outcomes import QueriesRefused, Resolved, Token
 from copycat.raft.protocol.operations import ConsistencyLevel
@@ -30,18 +30,18 @@ REQUEST_BITS = 40
 class QueryGroup:
     """Queries of one level called one after another, answered together.
 
-    `sequence` is the last command called before the last of them; the first of them may see more than it must.
+    `sequence` is the last command called before the last of them; the first of them may see more than it must. They may
+    be too many for a frame until they are sent.
     """
 
-    __slots__ = ("answer", "blob", "consistency", "operations", "request", "sequence", "size", "tokens")
+    __slots__ = ("answer", "blob", "consistency", "operations", "request", "sequence", "tokens")
 
     def __init__(self, consistency: int) -> None:
         self.consistency = consistency
         self.sequence = 0
         self.operations: list[bytes] = []
-        self.size = 0
         self.tokens: list[Token] = []
-        self.blob = b""  # once sent, and then nothing more joins the group
+        self.blob = b""  # once sent
         self.request = 0  # of the last time it was sent; 0 while it waits to be
         self.answer: tuple[int, int, list[object]] | None = None  # index, event index, results
 
@@ -51,6 +51,7 @@ class Queries:
 
     def __init__(self, backoff: Backoff) -> None:
         self._groups: deque[QueryGroup] = deque()
+        self._growing: QueryGroup | None = None  # the last one, until it is sent
         self._to_send: list[QueryGroup] = []
         self._later: list[QueryGroup] = []  # servers asked to come back at `retry_at`
         self._asked: dict[int, QueryGroup] = {}  # by request
@@ -74,20 +75,13 @@ class Queries:
 
     def add(self, operation: bytes, token: Token, consistency: int, sequence: int) -> None:
         """A query was called after the command `sequence`."""
-        group, size = self._groups[-1] if self._groups else None, len(operation)
-        if (
-            group is None
-            or group.blob
-            or group.consistency != consistency
-            or len(group.tokens) >= self._count_max
-            or group.size + size > ENTRY_BYTES_MAX
-        ):
-            group = QueryGroup(consistency)
+        group = self._growing
+        if group is None or group.consistency != consistency:
+            group = self._growing = QueryGroup(consistency)
             self._groups.append(group)
             self._to_send.append(group)
         group.sequence = sequence
         group.operations.append(operation)
-        group.size += size
         group.tokens.append(token)
 
     def take_frames(self, session: int, last_sent: int, floor: int, now: float) -> list[bytes]:
@@ -97,14 +91,33 @@ class Queries:
             self._later, self.retry_at = [], inf
         if not self._to_send:
             return []
-        groups, self._to_send = self._to_send, []
+        groups, self._to_send, self._growing = self._to_send, [], None
         frames = []
         for group in groups:
             if group.sequence > last_sent:
                 self._to_send.append(group)
-            else:
+            elif group.blob:
                 frames.append(self._frame(group, session, floor))
+            else:
+                frames += [self._frame(part, session, floor) for part in self._parts(group)]
         return frames
+
+    def _parts(self, group: QueryGroup) -> list[QueryGroup]:
+        """The group, cut into as many as it takes for each to fit a frame."""
+        parts = [group]
+        while (count := count_that_fits(group.operations, self._count_max)) < len(group.operations):
+            group = self._cut(group, count)
+            parts.append(group)
+        return parts
+
+    def _cut(self, group: QueryGroup, count: int) -> QueryGroup:
+        """Leave so many in the group. Returns another with the rest, behind it."""
+        rest = QueryGroup(group.consistency)
+        rest.sequence = group.sequence
+        rest.operations, group.operations = group.operations[count:], group.operations[:count]
+        rest.tokens, group.tokens = group.tokens[count:], group.tokens[:count]
+        self._groups.insert(self._groups.index(group) + 1, rest)
+        return rest
 
     def _frame(self, group: QueryGroup, session: int, floor: int) -> bytes:
         if not group.blob:
@@ -176,14 +189,9 @@ class Queries:
         """Ask again in two halves: the answers are too large together."""
         half = len(group.tokens) // 2
         self._count_max = max(1, min(self._count_max, half))
-        later = QueryGroup(group.consistency)
-        later.sequence = group.sequence
-        later.operations, group.operations = group.operations[half:], group.operations[:half]
-        later.tokens, group.tokens = group.tokens[half:], group.tokens[:half]
-        group.size, later.size = sum(map(len, group.operations)), sum(map(len, later.operations))
-        group.blob, later.blob = join_operations(group.operations), join_operations(later.operations)
-        self._groups.insert(self._groups.index(group) + 1, later)
-        self._to_send += [group, later]
+        rest = self._cut(group, half)
+        group.blob, rest.blob = join_operations(group.operations), join_operations(rest.operations)
+        self._to_send += [group, rest]
 
     def send_again(self) -> None:
         """Everything unanswered is to be sent anew: what was sent may be lost."""
@@ -221,6 +229,8 @@ class Queries:
         gone = [group for group in self._groups if all(map(is_done, group.tokens))]
         for group in gone:
             self._groups.remove(group)
+            if group is self._growing:
+                self._growing = None
             self._asked.pop(group.request, None)
             for waiting in (self._to_send, self._later):
                 if group in waiting:
@@ -230,5 +240,6 @@ class Queries:
         """Forget every query; returns their tokens."""
         tokens = [token for group in self._groups for token in group.tokens]
         self._groups.clear()
+        self._growing = None
         self.send_again()
         return tokens
