@@ -79,11 +79,8 @@ class Model:
             case Tag.REGISTER:
                 return self._register(frame, origin)
             case Tag.KEEP_ALIVE:
-                session, *_ = KEPT_ALIVE.unpack_from(frame, HEADER_KEEP_ALIVE.size)
-                if session not in self.sessions:
-                    return [ended(End.UNKNOWN, session)]
-                self.sessions[session].origin = origin
-                return [kept(session)]
+                said = KEPT_ALIVE.iter_unpack(frame[HEADER_KEEP_ALIVE.size :])
+                return [self._keep_alive(session, origin) for session, *_ in said]
             case Tag.UNREGISTER:
                 session = HEADER_UNREGISTER.unpack(frame)[1]
                 return [self.end(session, End.UNREGISTERED)]
@@ -92,6 +89,12 @@ class Model:
             case Tag.QUERY:
                 return [self._query(frame)]
         raise AssertionError(f"no client sends {frame!r}")
+
+    def _keep_alive(self, session: int, origin: object) -> bytes:
+        if session not in self.sessions:
+            return ended(End.UNKNOWN, session)
+        self.sessions[session].origin = origin
+        return kept(session)
 
     def _register(self, frame: bytes, origin: object) -> list[bytes]:
         _, nonce, _ = HEADER_REGISTER.unpack(frame)

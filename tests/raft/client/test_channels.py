@@ -8,11 +8,11 @@ import pytest
 from copycat.errors import ConnectError, CopycatError
 from copycat.io.transport import LocalTransport
 from copycat.raft.client import channels
-from copycat.raft.client.channels import TOGETHER_BYTES_MAX, ConnectionPool, pool_of
+from copycat.raft.client.channels import TOGETHER_BYTES_MAX, TOGETHER_SECONDS, ConnectionPool, pool_of
 from copycat.raft.client.client import RaftClient
 from copycat.raft.client.engine import PATIENCE_SECONDS_MIN
 from copycat.raft.client.states import ClientState
-from copycat.raft.protocol.wire import HEADER_KEPT, KEPT_SESSION, Tag
+from copycat.raft.protocol.wire import HEADER_KEEP_ALIVE, HEADER_KEPT, KEPT_ALIVE, KEPT_SESSION, Tag
 from copycat.testing.cluster import SimulatedCluster, simulate
 from copycat.util.address import Address
 from tests.raft.client.loops import Cluster, ask, now, reach, say, turn, virtual
@@ -118,6 +118,45 @@ async def test_one_word_that_many_sessions_are_kept_alive_is_heard_by_each() -> 
         cluster.a.tell(HEADER_KEPT.pack(Tag.KEPT, 2) + kept)
         await turn()
         assert [session.keep_alive.is_waiting for session in sessions] == [False, False, True]
+
+
+@virtual
+async def test_keep_alives_of_clients_that_do_nothing_else_leave_together() -> None:
+    async with Cluster() as cluster:
+        clients = await beside(cluster, 5)
+        await asyncio.sleep(10)
+        said = [frame for frame in cluster.a.frames if frame[0] == Tag.KEEP_ALIVE]
+        counts = [HEADER_KEEP_ALIVE.unpack_from(frame)[1] for frame in said]
+        assert sum(counts) >= 5 * 9  # a third of 3 s each
+        assert max(counts) == 5
+        assert len(counts) < sum(counts) / 3
+        assert {client.state for client in clients} == {ClientState.CONNECTED}
+
+
+@virtual
+async def test_what_a_client_sends_does_not_overtake_its_keep_alive() -> None:
+    async with Cluster() as cluster:
+        pool = ConnectionPool(LocalTransport(cluster.registry))
+        first = await pool.connect(Address.parse("a:1"), _ignore, timeout=2.0)
+        second = await pool.connect(Address.parse("a:1"), _ignore, timeout=2.0)
+        cluster.a.is_mute = True
+        ones = [HEADER_KEEP_ALIVE.pack(Tag.KEEP_ALIVE, 1) + bytes([number]) * KEPT_ALIVE.size for number in (1, 2)]
+        first.send_some_time(ones[0])
+        second.send_some_time(ones[1])
+        await turn()
+        assert cluster.a.frames == []
+        second.send([b"more"])
+        await turn()
+        both = HEADER_KEEP_ALIVE.pack(Tag.KEEP_ALIVE, 2) + b"".join(one[HEADER_KEEP_ALIVE.size :] for one in ones)
+        assert cluster.a.frames == [both, b"more"]
+        first.send_some_time(ones[0])
+        await asyncio.sleep(TOGETHER_SECONDS)
+        await turn()
+        assert cluster.a.frames[2:] == [ones[0]]
+        second.close()
+        first.send_some_time(ones[0])  # nobody is left to wait for
+        await turn()
+        assert cluster.a.frames[3:] == [ones[0]]
 
 
 # -- what goes wrong ---------------------------------------------------------------------------------------------------

@@ -37,13 +37,13 @@ ALWAYS = {
     "a query cut short": bytes([Tag.QUERY, 1]),
     "a query of no level": HEADER_QUERY.pack(Tag.QUERY, 1, 0, 0, 0, 9, 1),
     "a query of nothing": HEADER_QUERY.pack(Tag.QUERY, 1, 0, 0, 0, 3, 0),
+    "a keep-alive of another length": HEADER_KEEP_ALIVE.pack(Tag.KEEP_ALIVE, 2) + b"?",
 }
 # What only the leader reads, so that a follower passes it on unread.
 AT_THE_LEADER = {
     "a batch cut short": batch(1, 1)[:10],
     "a registration cut short": bytes([Tag.REGISTER]) + b"n" * 5,
     "an end cut short": bytes([Tag.UNREGISTER]),
-    "a keep-alive of another length": HEADER_KEEP_ALIVE.pack(Tag.KEEP_ALIVE, 2) + b"?",
 }
 
 

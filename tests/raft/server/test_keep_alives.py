@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from copycat.errors import ProtocolError
 from copycat.raft.client.states import ClientState
 from copycat.raft.machine.sessions import ServerSession, Sessions
 from copycat.raft.protocol.entries import ItemKind, iterate_items
@@ -36,6 +37,9 @@ class Gate:
     def pass_on(self, waiting: list[tuple[ClientConnection, bytes]]) -> None:
         self.passed += [(client.route, frame) for client, frame in waiting]
 
+    def waits(self, client: ClientConnection, frame: bytes) -> bool:
+        return self.keep_alives.take(client, frame) is None
+
     def client(self, session_id: int, timeout_ms: int = 5000) -> ClientConnection:
         nothing: Any = None
         client = ClientConnection(session_id, nothing)
@@ -56,7 +60,7 @@ async def elapse(seconds: float = GATHERING_SECONDS) -> None:
 async def test_those_of_many_sessions_are_passed_on_together_in_the_order_in_which_they_came() -> None:
     gate = Gate()
     for client in reversed(gate.clients):
-        assert gate.keep_alives.take(client, keep_alive(client.route))
+        assert gate.waits(client, keep_alive(client.route))
         await asyncio.sleep(GATHERING_SECONDS / 4)
     assert gate.passed == []
     await elapse(GATHERING_SECONDS / 4)
@@ -68,8 +72,8 @@ async def test_those_of_many_sessions_are_passed_on_together_in_the_order_in_whi
 @virtual
 async def test_the_newest_of_a_connection_stands_for_those_before() -> None:
     gate = Gate()
-    assert gate.keep_alives.take(gate.clients[0], keep_alive(1, stamp=5))
-    assert gate.keep_alives.take(gate.clients[0], keep_alive(1, stamp=6))
+    assert gate.waits(gate.clients[0], keep_alive(1, stamp=5))
+    assert gate.waits(gate.clients[0], keep_alive(1, stamp=6))
     await elapse()
     assert gate.passed == [(1, keep_alive(1, stamp=6))]
 
@@ -80,8 +84,8 @@ async def test_those_of_one_connections_sessions_become_one_and_leave_together()
     first, second, _ = gate.clients
     gate.settle(first, 7)
     for session, stamp in ((7, 1), (1, 2), (7, 3)):
-        assert gate.keep_alives.take(first, keep_alive(session, stamp=stamp))
-    assert gate.keep_alives.take(second, keep_alive(2))
+        assert gate.waits(first, keep_alive(session, stamp=stamp))
+    assert gate.waits(second, keep_alive(2))
     gate.keep_alives.release(first)
     said = keep_alive(7, stamp=3) + keep_alive(1, stamp=2)[HEADER_KEEP_ALIVE.size :]
     assert gate.passed == [(1, HEADER_KEEP_ALIVE.pack(Tag.KEEP_ALIVE, 2) + said[HEADER_KEEP_ALIVE.size :])]
@@ -95,8 +99,8 @@ async def test_very_many_of_one_connection_are_told_in_several_frames() -> None:
     client = gate.clients[0]
     for session in range(10, 10 + TOGETHER_MAX):
         gate.settle(client, session)
-        assert gate.keep_alives.take(client, keep_alive(session))
-    assert gate.keep_alives.take(client, keep_alive(1))
+        assert gate.waits(client, keep_alive(session))
+    assert gate.waits(client, keep_alive(1))
     await elapse()
     assert gate.passed == [(1, keep_alive(*range(10, 10 + TOGETHER_MAX))), (1, keep_alive(1))]
 
@@ -106,7 +110,7 @@ async def test_what_a_client_says_next_does_not_overtake_the_one_that_waits() ->
     gate = Gate()
     first, second, _ = gate.clients
     for client in (first, second):
-        assert gate.keep_alives.take(client, keep_alive(client.route))
+        assert gate.waits(client, keep_alive(client.route))
     gate.keep_alives.release(first)
     assert gate.passed == [(1, keep_alive(1))]
     await elapse()
@@ -116,7 +120,7 @@ async def test_what_a_client_says_next_does_not_overtake_the_one_that_waits() ->
 @virtual
 async def test_one_whose_connection_is_gone_is_forgotten() -> None:
     gate = Gate()
-    assert gate.keep_alives.take(gate.clients[0], keep_alive(1))
+    assert gate.waits(gate.clients[0], keep_alive(1))
     gate.keep_alives.forget(gate.clients[0])
     await elapse()
     assert gate.passed == []
@@ -126,18 +130,18 @@ async def test_one_whose_connection_is_gone_is_forgotten() -> None:
 async def test_the_first_since_a_notice_of_a_leader_does_not_wait() -> None:
     gate = Gate()
     gate.clients[0].settled.clear()
-    assert not gate.keep_alives.take(gate.clients[0], keep_alive(1))
+    assert not gate.waits(gate.clients[0], keep_alive(1))
 
 
 @virtual
 async def test_one_of_a_session_that_lives_on_another_connection_or_is_unknown_does_not_wait() -> None:
     gate = Gate()
-    assert not gate.keep_alives.take(gate.clients[0], keep_alive(2))
+    assert not gate.waits(gate.clients[0], keep_alive(2))
     gate.clients[0].settled.add(2)
-    assert not gate.keep_alives.take(gate.clients[0], keep_alive(2))
+    assert not gate.waits(gate.clients[0], keep_alive(2))
     gate.settle(gate.clients[0], 9)
     del gate.sessions._sessions[9]
-    assert not gate.keep_alives.take(gate.clients[0], keep_alive(9))
+    assert not gate.waits(gate.clients[0], keep_alive(9))
 
 
 @virtual
@@ -146,24 +150,39 @@ async def test_one_that_acknowledges_events_does_not_wait_and_one_that_repeats_i
     session = gate.sessions.get(1)
     assert session is not None
     session.publish(7, b"event")
-    assert not gate.keep_alives.take(gate.clients[0], keep_alive(1, event_ack=7))
+    assert not gate.waits(gate.clients[0], keep_alive(1, event_ack=7))
     session.acknowledge_events(7)
-    assert gate.keep_alives.take(gate.clients[0], keep_alive(1, event_ack=7))
+    assert gate.waits(gate.clients[0], keep_alive(1, event_ack=7))
 
 
 @virtual
 async def test_a_short_session_has_no_time_to_wait() -> None:
     gate = Gate()
-    assert not gate.keep_alives.take(gate.client(4, TIMEOUT_MS_MIN - 1), keep_alive(4))
-    assert gate.keep_alives.take(gate.client(5, TIMEOUT_MS_MIN), keep_alive(5))
+    assert not gate.waits(gate.client(4, TIMEOUT_MS_MIN - 1), keep_alive(4))
+    assert gate.waits(gate.client(5, TIMEOUT_MS_MIN), keep_alive(5))
 
 
 @virtual
-async def test_one_of_several_sessions_or_of_another_length_than_it_says_does_not_wait() -> None:
+async def test_of_one_that_speaks_of_several_sessions_only_those_with_news_do_not_wait() -> None:
     gate = Gate()
-    assert not gate.keep_alives.take(gate.clients[0], keep_alive(1, 1))
-    assert not gate.keep_alives.take(gate.clients[0], keep_alive(1)[:-1])
-    assert not gate.keep_alives.take(gate.clients[0], bytes([Tag.KEEP_ALIVE]))
+    first = gate.clients[0]
+    for session in (7, 8):
+        gate.settle(first, session)
+    newest = gate.sessions.get(7)
+    assert newest is not None
+    newest.publish(9, b"event")
+    said = keep_alive(1, 7, 2, 8, event_ack=9)
+    assert gate.keep_alives.take(first, said) == keep_alive(7, 2, event_ack=9)
+    await elapse()
+    assert gate.passed == [(1, keep_alive(1, 8, event_ack=9))]
+
+
+@virtual
+async def test_one_of_another_length_than_it_says_costs_the_connection() -> None:
+    gate = Gate()
+    for nonsense in (keep_alive(1)[:-1], keep_alive(1) + b"?", bytes([Tag.KEEP_ALIVE])):
+        with pytest.raises(ProtocolError):
+            gate.keep_alives.take(gate.clients[0], nonsense)
 
 
 async def test_those_of_a_followers_clients_go_to_the_leader_together_and_are_answered_together() -> None:

@@ -30,6 +30,9 @@ HELLO = encode_hello(Hello(role="client"))
 TOGETHER_BYTES_MAX = 16 * 1024
 """What is sent in one turn leaves together, up to so much: beyond it the connection must say whether it takes more."""
 
+TOGETHER_SECONDS = 0.05
+"""So long a keep-alive that may wait does so for those of others."""
+
 _NUMBER = Struct("<Q")
 
 ChannelHandler = Callable[["Channel", list[bytes]], None]
@@ -75,6 +78,11 @@ class Channel:
         if not self.is_closed:
             self.shared.send(self, frames)
 
+    def send_some_time(self, keep_alive: bytes) -> None:
+        """Send this, in a moment when others' may go with it."""
+        if not self.is_closed:
+            self.shared.send_some_time(self, keep_alive)
+
     def close(self) -> None:
         """Take no further frame. The connection ends in order when no channel is left."""
         if not self.is_closed:
@@ -98,6 +106,8 @@ class SharedConnection:
         self._owners: dict[int | bytes, Channel] = {}  # of sessions by id, of registrations by nonce
         self._next_number = 0
         self._notice = b""  # the latest LEADER frame
+        self._kept: list[bytes] = []  # what keep-alives say that wait for others
+        self._alarm: asyncio.TimerHandle | None = None
 
     def begin(self, connection: Connection) -> None:
         """The connection was dialled."""
@@ -127,11 +137,14 @@ class SharedConnection:
             self._owners.pop(name, None)
         if not self._channels:
             self._on_end(self)
+            self._send_kept()
             self.connection.close()
 
     def send(self, channel: Channel, frames: list[bytes]) -> None:
         """Send a channel's frames, and remember whose session, or wish for one, they speak of."""
         connection, first = self.connection, frames[0]
+        if self._kept:
+            self._send_kept()  # what a client sends does not overtake what it sent before
         if first[0] == _KEEP_ALIVE:  # what a session begins with on any connection
             self._own(_NUMBER.unpack_from(first, HEADER_KEEP_ALIVE.size)[0], channel)
         elif first[0] == _REGISTER:
@@ -139,6 +152,23 @@ class SharedConnection:
         connection.send_many(frames)
         if len(self._channels) == 1 or connection.buffered_bytes > TOGETHER_BYTES_MAX:
             connection.flush()
+
+    def send_some_time(self, channel: Channel, keep_alive: bytes) -> None:
+        """Send a keep-alive, when others share the connection together with theirs."""
+        if len(self._channels) == 1:
+            self.send(channel, [keep_alive])
+            return
+        self._kept.append(keep_alive[HEADER_KEEP_ALIVE.size :])
+        if self._alarm is None:
+            self._alarm = asyncio.get_running_loop().call_later(TOGETHER_SECONDS, self._send_kept)
+
+    def _send_kept(self) -> None:
+        kept, self._kept = self._kept, []
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+        if kept and not self.connection.is_closed:
+            self.connection.send(HEADER_KEEP_ALIVE.pack(Tag.KEEP_ALIVE, len(kept)) + b"".join(kept))
 
     def _own(self, name: int | bytes, channel: Channel) -> None:
         if name not in self._owners:
@@ -203,6 +233,7 @@ class SharedConnection:
 
     def _closed(self, _connection: Connection, error: Exception | None) -> None:
         self._on_end(self)
+        self._send_kept()  # to nobody
         channels, self._channels = self._channels, {}
         for channel in channels.values():
             if channel.is_closed:

@@ -295,7 +295,9 @@ class ClientEngine:
         now = on_loop + self._slept  # if the machine has slept since that was looked at, what is sent counts as older
         if connection is not None and connection.writable:
             frames = session.take_frames(now)
-            if frames:
+            if session.may_wait:
+                connection.send_some_time(frames[0])
+            elif frames:
                 connection.send(frames)
         is_owed, self._is_owed = self._is_owed, session.is_waiting
         if self._is_owed and not is_owed:

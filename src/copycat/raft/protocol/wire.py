@@ -131,6 +131,14 @@ def unpack(header: Struct, frame: bytes) -> tuple[Any, ...]:
         raise ProtocolError(f"a {name} frame needs {header.size} bytes, {len(frame)} came") from None
 
 
+def keep_alives_of(frame: bytes) -> bytes:
+    """What a KEEP_ALIVE frame says: a KEPT_ALIVE of each session. Raises ProtocolError if they are not as many."""
+    _, count = unpack(HEADER_KEEP_ALIVE, frame)
+    if len(frame) != HEADER_KEEP_ALIVE.size + count * KEPT_ALIVE.size:
+        raise ProtocolError(f"a keep-alive of {len(frame)} bytes cannot hold {count} sessions")
+    return frame[HEADER_KEEP_ALIVE.size :]
+
+
 def encode_many(tag: Tag, frames: list[tuple[int, bytes]]) -> list[bytes]:
     """Frames for or from many clients, each with its route, as few frames between members: those of one size as one."""
     sizes: dict[int, list[bytes]] = {}

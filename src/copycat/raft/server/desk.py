@@ -148,8 +148,11 @@ class Desk:
     def from_client(self, client: ClientConnection, frame: bytes) -> None:
         """A frame of a client connected here. Raises ProtocolError."""
         tag = frame[0]
-        if tag == _KEEP_ALIVE and self._keep_alives.take(client, frame):
-            return
+        if tag == _KEEP_ALIVE:
+            urgent = self._keep_alives.take(client, frame)
+            if urgent is None:
+                return
+            frame = urgent
         if self._keep_alives.waiting:
             self._keep_alives.release(client)
         if tag == _BATCH and self.intake is not None:  # the usual, at a leader

@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator
 from operator import itemgetter
 from typing import Protocol
 
-from copycat.errors import ProtocolError
 from copycat.raft.core.events import Proposed
 from copycat.raft.machine.executor import Results
 from copycat.raft.machine.sessions import ServerSession, Sessions
@@ -32,7 +31,6 @@ from copycat.raft.protocol.entries import (
 from copycat.raft.protocol.wire import (
     HEADER_BATCH,
     HEADER_ENDED,
-    HEADER_KEEP_ALIVE,
     HEADER_REGISTER,
     HEADER_REGISTER_REFUSED,
     HEADER_REJECTED,
@@ -41,6 +39,7 @@ from copycat.raft.protocol.wire import (
     KEPT_ALIVE,
     Reason,
     Tag,
+    keep_alives_of,
     unpack,
 )
 from copycat.raft.server.limits import ServerLimits
@@ -154,11 +153,8 @@ class Intake:
 
     def keep_alive(self, origin: Origin, frame: bytes) -> None:
         """Sessions that still live, and from now on live on this connection."""
-        _, count = unpack(HEADER_KEEP_ALIVE, frame)
-        if len(frame) != HEADER_KEEP_ALIVE.size + count * KEPT_ALIVE.size:
-            raise ProtocolError(f"a keep-alive of {len(frame)} bytes cannot hold {count} sessions")
         now = self._now_ms()
-        for session_id, secret, ack, event_ack, stamp in KEPT_ALIVE.iter_unpack(frame[HEADER_KEEP_ALIVE.size :]):
+        for session_id, secret, ack, event_ack, stamp in KEPT_ALIVE.iter_unpack(keep_alives_of(frame)):
             session = self._sessions.get(session_id)
             if session is None or not hmac.compare_digest(session.secret, secret):
                 origin.send(HEADER_ENDED.pack(Tag.ENDED, session_id, End.UNKNOWN))

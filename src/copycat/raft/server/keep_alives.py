@@ -12,15 +12,12 @@ Source: protocol §5.2; docs/decisions/0017-keep-alives-without-news-wait-for-on
 import asyncio
 from collections.abc import Callable, Iterator
 
-from copycat.raft.protocol.wire import HEADER_KEEP_ALIVE, KEPT_ALIVE, Tag
+from copycat.raft.protocol.wire import HEADER_KEEP_ALIVE, KEPT_ALIVE, Tag, keep_alives_of
 from copycat.raft.server.origins import ClientConnection
 from copycat.raft.server.reads import HasState
 
 GATHERING_SECONDS = 0.1
 TIMEOUT_MS_MIN = 1000  # a shorter session has no such time to give
-
-ONE = HEADER_KEEP_ALIVE.size + KEPT_ALIVE.size
-"""A keep-alive of a single session is so long."""
 
 TOGETHER_MAX = 1000
 """So many sessions of one connection are kept alive by one frame."""
@@ -35,18 +32,24 @@ class KeepAlives:
         self.waiting: dict[ClientConnection, dict[int, bytes]] = {}  # what a keep-alive says, by session
         self._alarm: asyncio.TimerHandle | None = None
 
-    def take(self, client: ClientConnection, frame: bytes) -> bool:
-        """Let a keep-alive wait if it may. Returns whether it does; then it is not to be handled any further."""
-        if len(frame) != ONE:
-            return False
-        session_id, _, _, event_ack, _ = KEPT_ALIVE.unpack_from(frame, HEADER_KEEP_ALIVE.size)
-        if not self._is_without_news(client, session_id, event_ack):
-            return False
-        # A newer one says all that the one before said.
-        self.waiting.setdefault(client, {})[session_id] = frame[HEADER_KEEP_ALIVE.size :]
-        if self._alarm is None:
+    def take(self, client: ClientConnection, frame: bytes) -> bytes | None:
+        """Let what may wait of a keep-alive wait. Returns what may not, to be handled now; None: all of it waits.
+
+        Raises ProtocolError.
+        """
+        said = keep_alives_of(frame)
+        urgent: list[bytes] = []
+        for at in range(0, len(said), KEPT_ALIVE.size):
+            session_id, _, _, event_ack, _ = KEPT_ALIVE.unpack_from(said, at)
+            one = said[at : at + KEPT_ALIVE.size]
+            if self._is_without_news(client, session_id, event_ack):
+                # A newer one says all that the one before said.
+                self.waiting.setdefault(client, {})[session_id] = one
+            else:
+                urgent.append(one)
+        if self._alarm is None and self.waiting:
             self._alarm = asyncio.get_running_loop().call_later(GATHERING_SECONDS, self._release_all)
-        return True
+        return _frame(urgent) if urgent else None
 
     def release(self, client: ClientConnection) -> None:
         """This client says something else, which comes after what waits."""
@@ -76,5 +79,8 @@ def _together(kept: dict[int, bytes]) -> Iterator[bytes]:
     """The keep-alives of one connection's sessions as few frames."""
     said = list(kept.values())
     for at in range(0, len(said), TOGETHER_MAX):
-        some = said[at : at + TOGETHER_MAX]
-        yield HEADER_KEEP_ALIVE.pack(Tag.KEEP_ALIVE, len(some)) + b"".join(some)
+        yield _frame(said[at : at + TOGETHER_MAX])
+
+
+def _frame(said: list[bytes]) -> bytes:
+    return HEADER_KEEP_ALIVE.pack(Tag.KEEP_ALIVE, len(said)) + b"".join(said)
