@@ -16,6 +16,7 @@ LIVE_KEYS = 600_000
 ONE, FAR = "put, leader, 1", "put, follower, 1"
 SOME_PUTS, MANY_PUTS = f"put, leader, {SOME}", f"put, leader, {MANY:,}"
 SESSIONS = f"put, leader, {CROWD} sessions × 1"
+APART = f"{SESSIONS}, a connection each"
 GETS, TWO_GETS = f"get, linearizable, {MANY:,}", f"get, linearizable, 2 × {MANY:,}"
 STALE_GETS = f"get, serializable, both followers, 2 × {MANY:,}"
 DROWNED = f"put, leader, {SOME}, a follower drowned in gets"
@@ -83,6 +84,7 @@ async def prepare(options: Options) -> AsyncIterator[Plan]:
                 load(MANY_PUTS, "leader", puts),
                 *ceiling(options, CEILING_MANY, many),
                 load(SESSIONS, "leader", job(options, "", in_flight=crowd, sessions=crowd)),
+                load(APART, "leader", job(options, "", in_flight=crowd, sessions=crowd, sharing=False)),
                 load(GETS, "leader", gets),
                 load(TWO_GETS, "leader", gets, gets),
                 load(STALE_GETS, "followers", stale, stale),

@@ -27,10 +27,14 @@ MEMORY = Column("kib_per_session", "KiB per session, largest server", 1)
 
 
 class Crowd:
-    """Sessions that do nothing, in processes of their own, and the memory of the servers before they came."""
+    """Sessions that do nothing, in processes of their own, and the memory of the servers before they came.
 
-    def __init__(self, servers: Servers) -> None:
+    They share the connections of their process, or have one each, `is_apart`.
+    """
+
+    def __init__(self, servers: Servers, *, is_apart: bool) -> None:
         self.servers = servers
+        self.is_apart = is_apart
         self.count = 0
         self.memory_before = resident(servers.process_ids)
         self.processes: list[asyncio.subprocess.Process] = []
@@ -40,7 +44,8 @@ class Crowd:
         addresses = ",".join(await self.servers.addresses("all"))
         while self.count < count:
             more = min(count - self.count, OF_A_PROCESS)
-            process = await spawn("benchmarks.idle", addresses, str(more), cwd=ROOT)
+            apart = ["apart"] if self.is_apart else []
+            process = await spawn("benchmarks.idle", addresses, str(more), *apart, cwd=ROOT)
             self.processes.append(process)
             await expect(process, READY)
             self.count += more
@@ -51,10 +56,10 @@ class Crowd:
 
 
 @asynccontextmanager
-async def crowd_of(options: Options) -> AsyncIterator[Crowd]:
+async def crowd_of(options: Options, *, is_apart: bool = False) -> AsyncIterator[Crowd]:
     """A cluster of its own, without sessions yet."""
     async with running(options) as servers:
-        crowd = Crowd(servers)
+        crowd = Crowd(servers, is_apart=is_apart)
         try:
             yield crowd
         finally:
@@ -74,8 +79,15 @@ async def prepare(options: Options) -> AsyncIterator[Plan]:
     def case(count: int) -> Case:
         return Case(f"idle sessions {count:,}", lambda: measure(crowds[0], count, seconds))
 
+    async def measure_apart() -> Figures:
+        await stack.aclose()  # the others would take turns on a CPU
+        async with crowd_of(options, is_apart=True) as crowd:
+            return await measure(crowd, counts[-1], seconds)
+
+    counts = options.pick(COUNTS, TINY_COUNTS)
     async with stack:
-        yield Plan([case(count) for count in options.pick(COUNTS, TINY_COUNTS)], start_anew)
+        apart = Case(f"idle sessions with a connection each {counts[-1]:,}", measure_apart)
+        yield Plan([*map(case, counts), apart], start_anew)
 
 
 async def measure(crowd: Crowd, count: int, seconds: float) -> Figures:

@@ -25,8 +25,8 @@ class CopycatClient(Copycat, Buildable):
     selection: which server to talk to: ServerSelection.ANY, LEADER or FOLLOWERS. strategy: what to do when none
         answers: ConnectionStrategy.EXPONENTIAL_BACKOFF, FIBONACCI_BACKOFF or ONCE.
     serializer: for your own types; None: the built-in types.
-    transport: None for TCP. random: the source of randomness; None for the operating system's. clock: None for the
-        machine's.
+    transport: None for TCP. The clients of one event loop that have one transport, or none, share a connection to each
+        server. random: the source of randomness; None for the operating system's. clock: None for the machine's.
 
     Raises ConfigurationError for what cannot be a member list, or a time that is not positive.
     """

@@ -14,6 +14,7 @@ from copycat.cli.command import Command
 from copycat.cli.measuring import Load, Start, bear, spawn
 from copycat.client import CopycatClient
 from copycat.collections.map import DistributedMap
+from copycat.io.transport.tcp import TcpTransport
 from copycat.raft.protocol.operations import ConsistencyLevel
 from copycat.util.loop_thread import new_event_loop
 
@@ -29,6 +30,7 @@ class Job:
 
     in_flight: operations under way, of all its sessions together.
     keys: how many it writes and reads, at random. They are written before, if it gets or `fill` says so.
+    sharing: whether its sessions share a connection, as those of one loop do by themselves.
     maps: how many maps they are spread over, by chance. consistency: of gets.
     """
 
@@ -40,6 +42,7 @@ class Job:
     keys: int
     client: int
     sessions: int = 1
+    sharing: bool = True
     maps: int = 1
     consistency: str = "LINEARIZABLE"
     fill: bool = False
@@ -60,7 +63,10 @@ async def work(job: Job) -> None:
     async with AsyncExitStack() as stack:
         starts = []
         for number in range(job.sessions):
-            client = await stack.enter_async_context(CopycatClient(job.members))
+            transport = None if job.sharing else TcpTransport()
+            if transport is not None:
+                stack.push_async_callback(transport.close)
+            client = await stack.enter_async_context(CopycatClient(job.members, transport=transport))
             maps = await open_maps(client, job.maps)
             if number == 0 and (job.fill or job.kind == "get"):
                 await fill(maps, keys, value, f"{job.client} has {job.keys}")

@@ -67,7 +67,8 @@ class RaftClient(Buildable):
     selection: which server to talk to, if there is a choice. strategy: what to do when none answers.
     discover: learn the addresses of the other servers from those that answer; False keeps to `members`, for servers
         behind a proxy or a port that is forwarded.
-    transport: None for TCP. serializer: for operations of your own types; None: the built-in types.
+    transport: None for TCP. The clients of one event loop that have one transport, or none, share a connection to each
+        server. serializer: for operations of your own types; None: the built-in types.
     random: the source of randomness; None for the operating system's.
 
     Used on the event loop that opened it. Raises ConfigurationError for what cannot be a member list, or a time that
