@@ -410,6 +410,8 @@ def resource_class(resource: type[T]) -> tuple[type[T], tuple[Any, ...]]:
 
 def check_level(consistency: Any) -> ConsistencyLevel:
     """The consistency level. Raises ConfigurationError for what is none."""
+    if consistency.__class__ is ConsistencyLevel:
+        return consistency
     try:
         return ConsistencyLevel(consistency)
     except ValueError:
