@@ -310,7 +310,8 @@ def test_clients_that_share_a_connection_survive_its_server(seed: int) -> None:
         raft: list[Any] = [each._client for each in (first, *others)]  # as a test may look
         there = raft[0].connected_to
         assert there is not None
-        assert [each.connected_to for each in raft].count(there) > 1
+        shared = {id(each._engine.connector.connection.shared) for each in raft if each.connected_to == there}
+        assert [each.connected_to for each in raft].count(there) > len(shared) == 1
         cluster.crash(there)
         for each in raft:
             await asyncio.wait_for(each.status(), 20)

@@ -141,11 +141,10 @@ class RaftClient(Buildable):
     def _start(self) -> None:
         loop = get_running_loop()
         self._loop, self._context = loop, Context(loop)
-        self._pool = pool_of(self._given_transport)
-        self._pool.enter()
+        pool = pool_of(self._given_transport)
         self._engine = ClientEngine(
             [member.address for member in self.members],
-            self._pool,
+            pool,
             loop,
             timeout_ms=round(self.session_timeout * 1000),
             recovery=self.recovery,
@@ -160,6 +159,8 @@ class RaftClient(Buildable):
             clock=self._clock,
         )
         self._submitter = self._engine.submitter
+        self._pool = pool
+        pool.enter()
         self._engine.start()
 
     def _stopped(self) -> None:
