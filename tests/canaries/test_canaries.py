@@ -11,9 +11,9 @@ from tests.canaries.table import PAGE, measures_on_page, page
 
 FOUND = {
     "A follower vouches for entries before they are on its disk": 100,
-    "The name of a new segment is not synced": 108,
+    "The name of a new segment is not synced": 113,
     "Term and vote are written and not synced": 108,
-    "Events sent again on a new connection are heard again": 108,
+    "Events sent again on a new connection are heard again": 115,
     "The tokens of a lock begin anew": 103,
 }
 """Of each kind one that its seed finds within a second."""

@@ -229,8 +229,14 @@ class SimulatedCluster:
         options.setdefault("random", self.streams[f"client {name}"])
         options.setdefault("clock", host.clock)
         client = self.clients[name] = host.call(lambda: CopycatClient(self.membership.members, **options))
-        client.on_state_change(lambda state: self.invariants.marks.became(name, state))
+        client.on_state_change(lambda state: self.invariants.marks.became(name, state, shares=self._shares(client)))
         return await host.start(client.open(), name=f"{name}-open")
+
+    def _shares(self, client: CopycatClient) -> bool:
+        """Whether another client has the same connection."""
+        engines = [each._client._engine for each in (client, *self.clients.values())]  # type: ignore[attr-defined]  # likewise
+        mine, *others = [None if each is None else each.connector.connection for each in engines]
+        return mine is not None and any(each is not mine and each.shared is mine.shared for each in others if each)
 
     def run_on(self, name: str, work: Coroutine[Any, Any, R]) -> "asyncio.Task[R]":
         """Begin a task on the host of this client, so that it stops, and ends, with it."""

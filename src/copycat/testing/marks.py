@@ -72,6 +72,7 @@ MARKS: Final = (
     "a client lost its session",
     "a client began another session",
     "a client changed servers",
+    "clients shared a connection",
 )
 
 ENDS: Final = {End.EXPIRED: "a session expired", End.UNREGISTERED: "a session ended in order"}
@@ -182,8 +183,10 @@ class Marks:
             if before is not None:
                 self._reach("a client changed servers")
 
-    def became(self, client: str, state: ClientState) -> None:
-        """A client's session stands so now."""
+    def became(self, client: str, state: ClientState, *, shares: bool) -> None:
+        """A client's session stands so now. `shares`: its connection is another client's too."""
+        if shares:
+            self._reach("clients shared a connection")
         if state is ClientState.SUSPENDED:
             self._reach("a client was suspended")
         elif state is ClientState.EXPIRED:

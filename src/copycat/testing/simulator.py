@@ -276,7 +276,7 @@ async def _run(
 ) -> None:
     settings, seconds = report.settings, report.fault_seconds
     for number in range(1, settings.clients + 1):
-        beside = "client-1" if number == settings.clients > 2 else None  # two share their connections
+        beside = f"client-{number - 2}" if number > 2 else None  # they share their connections
         await workload.begin(f"client-{number}", beside=beside, session_timeout=settings.session_timeout)
     if actions is None:
         chooser = cluster.streams["faults"]
