@@ -11,6 +11,7 @@ from copycat.raft.client import channels
 from copycat.raft.client.channels import TOGETHER_BYTES_MAX, TOGETHER_SECONDS, ConnectionPool, pool_of
 from copycat.raft.client.client import RaftClient
 from copycat.raft.client.engine import PATIENCE_SECONDS_MIN
+from copycat.raft.client.queries import REQUEST_BITS
 from copycat.raft.client.states import ClientState
 from copycat.raft.protocol.wire import HEADER_KEEP_ALIVE, HEADER_KEPT, KEPT_ALIVE, KEPT_SESSION, Tag
 from copycat.testing.cluster import SimulatedCluster, simulate
@@ -244,6 +245,39 @@ async def test_when_the_one_who_dials_gives_up_another_dials_in_its_place() -> N
 
 def _ignore(_channel: object, _frames: list[bytes]) -> None:
     """Whatever comes."""
+
+
+@virtual
+async def test_a_connection_that_ended_while_it_was_dialled_is_joined_by_nobody_else() -> None:
+    async with Cluster() as cluster:
+        transport = LocalTransport(cluster.registry)
+        connect = transport.connect
+
+        async def closed_at_once(*arguments: Any, **options: Any) -> Any:
+            connection = await connect(*arguments, **options)
+            connection.close()
+            await turn()
+            return connection
+
+        pool = ConnectionPool(transport)
+        transport.connect = closed_at_once  # type: ignore[method-assign]  # for once
+        first = await pool.connect(Address.parse("a:1"), _ignore, timeout=2.0)
+        assert first.is_closed
+        transport.connect = connect  # type: ignore[method-assign]
+        second = await pool.connect(Address.parse("a:1"), _ignore, timeout=2.0)
+        assert not second.is_closed
+
+
+@virtual
+async def test_a_connection_that_has_had_as_many_clients_as_it_can_tell_apart_takes_no_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert (channels.CHANNELS_MAX << REQUEST_BITS) - 1 < 1 << 63
+    monkeypatch.setattr(channels, "CHANNELS_MAX", 2)
+    async with Cluster() as cluster:
+        clients = await beside(cluster, 3)
+        assert cluster.a.callers == 2
+        assert len(await asyncio.gather(*all_say(clients, "a"))) == 3
 
 
 @virtual

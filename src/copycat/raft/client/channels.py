@@ -33,6 +33,9 @@ TOGETHER_BYTES_MAX = 16 * 1024
 TOGETHER_SECONDS = 0.05
 """So long a keep-alive that may wait does so for those of others."""
 
+CHANNELS_MAX = 1 << (63 - REQUEST_BITS)
+"""So many clients a connection can have in its life: each has numbers of its own for requests."""
+
 _NUMBER = Struct("<Q")
 
 ChannelHandler = Callable[["Channel", list[bytes]], None]
@@ -42,8 +45,8 @@ ChannelHandler = Callable[["Channel", list[bytes]], None]
 class Channel:
     """One client's part of a connection.
 
-    on_close: called once, when the connection is lost; not after
-    `close`. on_writable: called whenever `writable` becomes True again.
+    on_close: called once, when the connection is lost; not after `close`. on_writable: called whenever `writable` becomes
+    True again.
     """
 
     __slots__ = ("handler", "is_closed", "is_told", "names", "number", "on_close", "on_writable", "shared")
@@ -91,7 +94,7 @@ class Channel:
 
     def abandon(self) -> None:
         """Close, and let nobody else begin on this connection: it may be one that only this end believes in."""
-        self.shared.is_doubted = True
+        self.shared.is_in_doubt = True
         self.close()
 
 
@@ -100,7 +103,7 @@ class SharedConnection:
 
     def __init__(self, on_end: Callable[["SharedConnection"], object]) -> None:
         self.connection: Connection
-        self.is_doubted = False
+        self.is_in_doubt = False
         self._on_end = on_end
         self._channels: dict[int, Channel] = {}
         self._owners: dict[int | bytes, Channel] = {}  # of sessions by id, of registrations by nonce
@@ -114,6 +117,11 @@ class SharedConnection:
         self.connection = connection
         connection.on_close.append(self._closed)
         connection.on_writable.append(self._writable)
+
+    @property
+    def takes_more(self) -> bool:
+        """Whether another client may join."""
+        return not (self.is_in_doubt or self.connection.is_closed or self._next_number == CHANNELS_MAX)
 
     def join(self, handler: ChannelHandler) -> Channel:
         """A channel more. `handler` is not called before the caller's turn is over."""
@@ -275,7 +283,7 @@ class ConnectionPool:
 
         Raises what `Transport.connect` raises; so does everyone who waits for the same dial.
         """
-        while (shared := self._open.get(address)) is None or shared.is_doubted:
+        while (shared := self._open.get(address)) is None or not shared.takes_more:
             if (dialling := self._dialling.get(address)) is None:
                 shared = await self._dial(address, timeout)
                 break
