@@ -19,7 +19,7 @@ from msgspec import Raw
 
 from copycat.errors import ConfigurationError, SerializationError, SnapshotError, UnknownResourceTypeError
 from copycat.raft.machine.codec import ValueCodec
-from copycat.raft.machine.host import HALTING, Clockwork, Host
+from copycat.raft.machine.host import HALTING, Clockwork, Host, failure_of
 from copycat.raft.machine.sessions import NOBODY, ServerSession
 from copycat.raft.machine.timers import Timer
 from copycat.raft.protocol.operations import Failure
@@ -164,7 +164,7 @@ class ResourceManager:
             except HALTING:
                 raise
             except Exception as error:
-                add(_failure(error))
+                add(failure_of(error))
         return results
 
     def _run_one(self, session: ServerSession, index: int, step: int, operation: list[Any]) -> Any:
@@ -184,7 +184,7 @@ class ResourceManager:
         except HALTING:
             raise
         except Exception as error:
-            return _failure(error)
+            return failure_of(error)
 
     def _run_together(self, session: ServerSession, index: int, step: int, operations: list[list[Any]]) -> list[Any]:
         """What can be done in one go of operations that are alike: the results of so many from the front on."""
@@ -321,14 +321,6 @@ def _try(machine: type[StateMachine], codec: ValueCodec) -> None:
 
 def _nothing_at(target: int) -> Failure:
     return Failure("UnknownResourceError", f"there is no resource {target}: it was deleted, or never was")
-
-
-def _failure(error: Exception) -> Failure:
-    """The result of an operation that raised. A message that cannot be made must not stop a member either."""
-    try:
-        return Failure(type(error).__name__, str(error))
-    except Exception:
-        return Failure(type(error).__name__, "")
 
 
 def _tell(hook: Callable[[Session], None], session: Session) -> None:

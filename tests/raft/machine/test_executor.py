@@ -32,6 +32,11 @@ class Reset(Command[None], id=22):
     pass
 
 
+class SpeechlessError(Exception):
+    def __str__(self) -> str:
+        raise ValueError("no words")
+
+
 class Ledger(StateMachine, name="test.ledger"):
     """Adds up, and writes down whatever happens to it."""
 
@@ -59,7 +64,8 @@ class Ledger(StateMachine, name="test.ledger"):
         return self.total
 
     def fail(self, commit: Commit, kind: str) -> None:
-        raise {"value": ValueError("no such thing"), "memory": MemoryError(), "import": ImportError("gone")}[kind]
+        errors = {"value": ValueError("no such thing"), "memory": MemoryError(), "import": ImportError("gone")}
+        raise errors.get(kind, SpeechlessError())
 
     def later(self, commit: Commit, delay: int, interval: int, word: str) -> None:
         self.timer = self.executor.schedule(delay, self.ring, word, interval_ms=interval)
@@ -185,6 +191,14 @@ def test_what_a_handler_raises_is_the_result_and_the_rest_of_the_batch_goes_on(r
     session = replica.session()
     assert results(replica.apply(commands(session.id, 1, [FAIL, "value"], [ADD, 5]))) == [
         Failure("ValueError", "no such thing"),
+        5,
+    ]
+
+
+def test_an_error_that_cannot_say_what_it_is_becomes_a_result_without_a_message(replica: Replica) -> None:
+    session = replica.session()
+    assert results(replica.apply(commands(session.id, 1, [FAIL, "speechless"], [ADD, 5]))) == [
+        Failure("SpeechlessError", ""),
         5,
     ]
 

@@ -45,7 +45,7 @@ ChannelHandler = Callable[["Channel", list[bytes]], None]
 class Channel:
     """One client's part of a connection.
 
-    on_close: called once, when the connection is lost; not after `close`. on_writable: called whenever `writable` becomes
+    on_close: called once, when the connection is lost; not after `close`. on_writable: called whenever `writable` is
     True again.
     """
 

@@ -155,7 +155,7 @@ class Host:
         except HALTING:
             raise
         except Exception as error:
-            return Failure(type(error).__name__, str(error))
+            return failure_of(error)
 
     def execute_many(
         self, table: dict[int, Callable[..., Any]], commit: Commit, operations: list[list[Any]]
@@ -219,6 +219,14 @@ class Host:
         if expired:
             _tell(self.machine.expire, session)
         _tell(self.machine.close, session)
+
+
+def failure_of(error: Exception) -> Failure:
+    """The result of an operation that raised. A message that cannot be made must not stop a member either."""
+    try:
+        return Failure(type(error).__name__, str(error))
+    except Exception:
+        return Failure(type(error).__name__, "")
 
 
 def _tell(hook: Callable[[Session], None], session: Session) -> None:
