@@ -31,3 +31,9 @@ def test_a_member_that_is_removed_while_it_asks_for_its_vote_ends_as_one_that_wa
     report = run_seed(262)  # in which it happens: it ended with the refusal of its vote once
 
     assert not report.problems, report
+
+
+def test_a_member_that_is_removed_before_it_heard_that_it_was_let_in_ends() -> None:
+    report = run_seed(132)  # in which it happens: its end counted as a fault once
+
+    assert not report.problems, report

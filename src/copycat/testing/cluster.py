@@ -179,7 +179,7 @@ class SimulatedCluster:
             self.faults["process ended by itself"] += 1
             self.invariants.marks.failed()
             node.kill(self.streams["crash"], power=False)
-        elif isinstance(error, ForeignDirectoryError) and self.membership.has_left(node.name):
+        elif isinstance(error, ForeignDirectoryError | ConfigurationError) and self.membership.has_left(node.name):
             self.faults["member ended, for it was removed"] += 1
             self.invariants.marks.left()
             node.has_left = True

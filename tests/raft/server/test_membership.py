@@ -302,6 +302,23 @@ async def test_a_second_change_is_refused_while_one_is_pending() -> None:
         await cluster.elected()
 
 
+async def test_a_refusal_that_rests_on_a_change_which_may_be_taken_back_is_not_final() -> None:
+    async with Growing() as cluster:
+        leader = await cluster.elected()
+        one, other = cluster.others(leader)
+        for name in (one, other):
+            cluster.hold_syncs(name)
+        with pytest.raises(IndeterminateError):
+            await cluster.ask(Change.REMOVE, one, timeout=MOMENT)
+        with pytest.raises(NoLeaderError, match=f"there is no member {one}"):
+            await cluster.ask(Change.PROMOTE, one, timeout=MOMENT)
+        for name in (one, other):
+            cluster.disks[name].release_syncs()
+        await wait_until(lambda: cluster.fatal[one])
+        with pytest.raises(ConfigurationError, match=f"there is no member {one}"):
+            await cluster.ask(Change.PROMOTE, one)
+
+
 # -- after a restart ---------------------------------------------------------------------------------------------------
 
 

@@ -44,7 +44,8 @@ class Changes:
                 return
             wanted = changed(configuration, asked)
         except ConfigurationError as error:
-            _answer(origin, request, ChangeOutcome(error=str(error), is_final=True))
+            is_certain = membership.index <= raft.commit_index  # else another leader may think otherwise
+            _answer(origin, request, ChangeOutcome(error=str(error), is_final=is_certain))
             return
         if wanted is configuration or wanted == configuration:
             if membership.index <= raft.commit_index:
