@@ -240,6 +240,7 @@ async def test_many_events_are_acknowledged_out_of_turn(monkeypatch: pytest.Monk
         (ear,) = await ears(cluster, "ear")  # no keep-alive is due for twenty seconds
         session = ear.client.session_id
         await asyncio.gather(*(ear.cry(number) for number in range(30)))
+        await cluster.level()  # each member knows the session
 
         await wait_until(lambda: all(queue(cluster, name, session).count <= 20 for name in cluster.servers))
 
