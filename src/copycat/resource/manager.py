@@ -41,7 +41,7 @@ from copycat.resource.parts import iter_parts, rows
 
 _log = logging.getLogger(__name__)
 
-_FIXED = frozenset({type(None), bool, int, float, str, bytes})
+_FIXED = frozenset({type(None), bool, int, float, str, bytes, Failure})
 
 
 class MissingTypeError(UnknownResourceTypeError, ImportError):
@@ -155,8 +155,7 @@ class ResourceManager:
             try:
                 if handler is not None:
                     result = handler(commit, *operation[3:])
-                    # What a later operation of the batch could still change is encoded as it is now.
-                    add(result if result.__class__ in _FIXED else Raw(encode_msgpack(result)))
+                    add(result if result.__class__ in _FIXED else _as_it_is(result))
                 elif host is not None:
                     add(host.execute(table, commit, operation))  # says that there is no such operation
                 else:
@@ -173,18 +172,9 @@ class ResourceManager:
         clockwork.index = index
         if host is None:
             return _nothing_at(operation[0])
-        table = host.commands if step else host.queries
         commit = Commit(index, clockwork.wall_ms, session, operation[1])
-        handler = table.get(operation[2])
-        if handler is None:
-            return host.execute(table, commit, operation)
-        try:
-            result = handler(commit, *operation[3:])
-            return result if result.__class__ in _FIXED else Raw(encode_msgpack(result))
-        except HALTING:
-            raise
-        except Exception as error:
-            return failure_of(error)
+        result = host.execute(host.commands if step else host.queries, commit, operation)
+        return result if result.__class__ in _FIXED else _as_it_is(result)
 
     def _run_together(self, session: ServerSession, index: int, step: int, operations: list[list[Any]]) -> list[Any]:
         """What can be done in one go of operations that are alike: the results of so many from the front on."""
@@ -196,7 +186,7 @@ class ResourceManager:
         commit = Commit(index, self._clockwork.wall_ms, session, instance)
         results = host.execute_many(host.commands if step else host.queries, commit, operations)
         if not _FIXED.issuperset(map(type, results)):
-            results = [each if each.__class__ in _FIXED else Raw(encode_msgpack(each)) for each in results]
+            results = [each if each.__class__ in _FIXED else _as_it_is(each) for each in results]
         return results
 
 
@@ -317,6 +307,16 @@ def _try(machine: type[StateMachine], codec: ValueCodec) -> None:
         list(host.snapshot())
     except SnapshotError as error:
         _log.warning("no snapshot can be taken while there is a %r: %s", machine.type_name, error)
+
+
+def _as_it_is(result: Any) -> Raw | Failure:
+    """What a later operation of the batch could still change, encoded as it is now."""
+    try:
+        return Raw(encode_msgpack(result))
+    except HALTING:
+        raise
+    except Exception as error:
+        return failure_of(error)
 
 
 def _nothing_at(target: int) -> Failure:

@@ -26,6 +26,7 @@ from typing import Any, Self, TypeVar
 from copycat.client import CopycatClient
 from copycat.errors import ConfigurationError, ForeignDirectoryError, check
 from copycat.io.transport.transport import Transport
+from copycat.raft.client.engine import ClientEngine
 from copycat.raft.core.config import RaftConfig
 from copycat.raft.protocol.members import Member
 from copycat.raft.server.executors import MakeMachines
@@ -179,7 +180,11 @@ class SimulatedCluster:
             self.faults["process ended by itself"] += 1
             self.invariants.marks.failed()
             node.kill(self.streams["crash"], power=False)
-        elif isinstance(error, ForeignDirectoryError | ConfigurationError) and self.membership.has_left(node.name):
+        elif self.membership.has_left(node.name) and (
+            isinstance(error, ForeignDirectoryError)
+            # It was let in, and removed, before it heard of either.
+            or (isinstance(error, ConfigurationError) and node.server is not None and node.server.driver is None)
+        ):
             self.faults["member ended, for it was removed"] += 1
             self.invariants.marks.left()
             node.has_left = True
@@ -190,7 +195,7 @@ class SimulatedCluster:
     def _expired(self, session: int) -> None:
         """18: a session ends no earlier than its timeout after what its client knows the cluster to have heard."""
         for name, client in self.clients.items():
-            engine, host = client._client._engine, self.hosts[name]  # type: ignore[attr-defined]  # as a test may look
+            engine, host = engine_of(client), self.hosts[name]
             if engine is None or engine.session.id != session or not host.is_running:
                 continue  # or one that sleeps, whose clock will have counted that when it wakes
             silence = host.call(engine._now) - engine.session.keep_alive.confirmed_at
@@ -234,7 +239,7 @@ class SimulatedCluster:
 
     def _shares(self, client: CopycatClient) -> bool:
         """Whether another client has the same connection."""
-        engines = [each._client._engine for each in (client, *self.clients.values())]  # type: ignore[attr-defined]  # likewise
+        engines = map(engine_of, (client, *self.clients.values()))
         mine, *others = [None if each is None else each.connector.connection for each in engines]
         return mine is not None and any(each is not mine and each.shared is mine.shared for each in others if each)
 
@@ -245,7 +250,7 @@ class SimulatedCluster:
     def stranded(self) -> list[str]:
         """The clients that live, and were away while everybody they know of left: nobody can tell them who is there."""
         there = {str(node.member.address) for node in self.nodes.values() if node.may_start}
-        engines = {name: each._client._engine for name, each in self.clients.items()}  # type: ignore[attr-defined]  # likewise
+        engines = {name: engine_of(each) for name, each in self.clients.items()}
         return [
             name
             for name, engine in engines.items()
@@ -457,6 +462,12 @@ def _brief(node: Node) -> str:
         f"{status.role} in term {status.term}, leader {status.leader}, applied {status.applied_index} of "
         f"{status.last_index}" + (f", {status.failure}" if status.failure else "")
     )
+
+
+def engine_of(client: CopycatClient) -> ClientEngine | None:
+    """What runs a client; None when it is not open."""
+    engine: ClientEngine | None = client._client._engine  # type: ignore[attr-defined]  # as a test may look
+    return engine
 
 
 def simulate(

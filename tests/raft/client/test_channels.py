@@ -263,7 +263,7 @@ async def test_a_connection_that_ended_while_it_was_dialled_is_joined_by_nobody_
         transport.connect = closed_at_once  # type: ignore[method-assign]  # for once
         first = await pool.connect(Address.parse("a:1"), _ignore, timeout=2.0)
         assert first.is_closed
-        transport.connect = connect  # type: ignore[method-assign]
+        transport.connect = connect  # type: ignore[method-assign]  # as it was
         second = await pool.connect(Address.parse("a:1"), _ignore, timeout=2.0)
         assert not second.is_closed
 
@@ -293,6 +293,21 @@ async def test_a_channel_of_a_connection_that_is_gone_sends_nothing_and_is_told_
         channel.send([b"x"])
         channel.close()
         assert len(ends) == 1
+
+
+@virtual
+async def test_sessions_that_are_over_are_forgotten_by_the_connection() -> None:
+    async with Cluster() as cluster:
+        first, second = await beside(cluster, 2)
+        assert first._engine is not None
+        shared = first._engine.connector.connection.shared  # type: ignore[union-attr]  # it is open
+        known = len(shared._owners)
+        for _ in range(5):
+            cluster.a.tell(cluster.model.end(first._engine.session.id))
+            await reach(first, ClientState.EXPIRED)
+            await reach(first, ClientState.CONNECTED)
+        assert len(shared._owners) == known
+        assert len(await asyncio.gather(*all_say([first, second], "a"))) == 2
 
 
 # -- pools -------------------------------------------------------------------------------------------------------------

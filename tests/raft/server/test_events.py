@@ -114,7 +114,7 @@ async def test_events_leave_with_the_answers_before_the_disk_is_waited_for() -> 
             kick(beside=beside)
 
         driver.desk.flush = flushing  # type: ignore[method-assign]  # as below: this one driver is watched
-        driver.flusher.kick = kicking  # type: ignore[method-assign]
+        driver.flusher.kick = kicking  # type: ignore[method-assign]  # watched
         for word in range(20):
             await mouth.cry(word)
         await wait_until(lambda: len(one.heard) == len(two.heard) == 20)

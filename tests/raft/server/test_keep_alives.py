@@ -9,7 +9,17 @@ from copycat.errors import ProtocolError
 from copycat.raft.client.states import ClientState
 from copycat.raft.machine.sessions import ServerSession, Sessions
 from copycat.raft.protocol.entries import ItemKind, iterate_items
-from copycat.raft.protocol.wire import HEADER_KEEP_ALIVE, HEADER_KEPT, KEPT_ALIVE, KEPT_SESSION, Tag
+from copycat.raft.protocol.wire import (
+    HEADER_KEEP_ALIVE,
+    HEADER_KEPT,
+    HEADER_MANY,
+    KEPT_ALIVE,
+    KEPT_SESSION,
+    MANY_BYTES_MAX,
+    Tag,
+    decode_many,
+    encode_many,
+)
 from copycat.raft.server.keep_alives import GATHERING_SECONDS, TIMEOUT_MS_MIN, TOGETHER_MAX, KeepAlives
 from copycat.raft.server.origins import ClientConnection
 from copycat.testing.cluster import SimulatedCluster, simulate
@@ -233,3 +243,12 @@ def test_idle_sessions_of_all_servers_share_entries_and_none_of_them_ends(seed: 
         assert {client.state for client in clients} == {ClientState.CONNECTED}
 
     simulate(scenario, seed=seed)
+
+
+def test_frames_of_many_clients_travel_by_size_and_in_bounded_pieces() -> None:
+    frames = [(route, bytes([route % 251]) * (70_000 if route % 3 else 5)) for route in range(20)]
+    frames.append((99, b"x" * (MANY_BYTES_MAX + 1)))
+    many = encode_many(Tag.RELAY_MANY, frames)
+    assert sorted((route, bytes(frame)) for each in many for route, frame in decode_many(each)) == sorted(frames)
+    assert max(len(list(decode_many(each))) for each in many) == 7  # the short ones, as one
+    assert sum(len(each) > MANY_BYTES_MAX + HEADER_MANY.size for each in many) == 1  # the one that is larger

@@ -2,6 +2,8 @@
 
 import asyncio
 import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -287,33 +289,32 @@ async def test_a_change_without_a_majority_is_not_said_to_have_failed() -> None:
         await cluster.elected()
 
 
+@asynccontextmanager
+async def pending(cluster: Growing, change: Change) -> AsyncIterator[tuple[str, str]]:
+    """A change of the first of two followers, which nobody can commit meanwhile; the names of both."""
+    one, other = cluster.others(await cluster.elected())
+    for name in (one, other):
+        cluster.hold_syncs(name)
+    with pytest.raises(IndeterminateError, match="not known whether it was done"):
+        await cluster.ask(change, one, timeout=MOMENT)
+    yield one, other
+    for name in (one, other):
+        cluster.disks[name].release_syncs()
+
+
 async def test_a_second_change_is_refused_while_one_is_pending() -> None:
     async with Growing() as cluster:
-        leader = await cluster.elected()
-        one, other = cluster.others(leader)
-        for name in (one, other):
-            cluster.hold_syncs(name)
-        with pytest.raises(IndeterminateError, match="not known whether it was done"):
-            await cluster.ask(Change.DEMOTE, one, timeout=MOMENT)
-        with pytest.raises(NoLeaderError, match=r"the change at index \d+ is not committed yet"):
-            await cluster.ask(Change.DEMOTE, other, timeout=MOMENT)
-        for name in (one, other):
-            cluster.disks[name].release_syncs()
+        async with pending(cluster, Change.DEMOTE) as (_, other):
+            with pytest.raises(NoLeaderError, match=r"the change at index \d+ is not committed yet"):
+                await cluster.ask(Change.DEMOTE, other, timeout=MOMENT)
         await cluster.elected()
 
 
 async def test_a_refusal_that_rests_on_a_change_which_may_be_taken_back_is_not_final() -> None:
     async with Growing() as cluster:
-        leader = await cluster.elected()
-        one, other = cluster.others(leader)
-        for name in (one, other):
-            cluster.hold_syncs(name)
-        with pytest.raises(IndeterminateError):
-            await cluster.ask(Change.REMOVE, one, timeout=MOMENT)
-        with pytest.raises(NoLeaderError, match=f"there is no member {one}"):
-            await cluster.ask(Change.PROMOTE, one, timeout=MOMENT)
-        for name in (one, other):
-            cluster.disks[name].release_syncs()
+        async with pending(cluster, Change.REMOVE) as (one, _):
+            with pytest.raises(NoLeaderError, match=f"there is no member {one}"):
+                await cluster.ask(Change.PROMOTE, one, timeout=MOMENT)
         await wait_until(lambda: cluster.fatal[one])
         with pytest.raises(ConfigurationError, match=f"there is no member {one}"):
             await cluster.ask(Change.PROMOTE, one)

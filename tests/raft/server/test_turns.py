@@ -56,10 +56,10 @@ class Turns:
             flush()
 
         driver._turn = turning  # type: ignore[method-assign]  # as are all below: this one driver is watched
-        driver.raft.step = stepping  # type: ignore[method-assign]
-        driver.executor.apply = applying  # type: ignore[method-assign]
-        driver._peers.send = sending  # type: ignore[method-assign]
-        driver.desk.flush = replying  # type: ignore[method-assign]
+        driver.raft.step = stepping  # type: ignore[method-assign]  # watched
+        driver.executor.apply = applying  # type: ignore[method-assign]  # watched
+        driver._peers.send = sending  # type: ignore[method-assign]  # watched
+        driver.desk.flush = replying  # type: ignore[method-assign]  # watched
 
 
 async def watched(cluster: Cluster) -> tuple[list[list[Any]], list[list[Any]]]:

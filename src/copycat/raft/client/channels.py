@@ -141,8 +141,7 @@ class SharedConnection:
     def leave(self, channel: Channel) -> None:
         """A channel was closed."""
         self._channels.pop(channel.number, None)
-        for name in channel.names:
-            self._owners.pop(name, None)
+        self._disown(channel)
         if not self._channels:
             self._on_end(self)
             self._send_kept()
@@ -156,6 +155,8 @@ class SharedConnection:
         if first[0] == _KEEP_ALIVE:  # what a session begins with on any connection
             self._own(_NUMBER.unpack_from(first, HEADER_KEEP_ALIVE.size)[0], channel)
         elif first[0] == _REGISTER:
+            if first[1:17] not in self._owners:
+                self._disown(channel)  # the session before is over
             self._own(first[1:17], channel)
         connection.send_many(frames)
         if len(self._channels) == 1 or connection.buffered_bytes > TOGETHER_BYTES_MAX:
@@ -183,13 +184,18 @@ class SharedConnection:
             self._owners[name] = channel
             channel.names.append(name)
 
+    def _disown(self, channel: Channel) -> None:
+        for name in channel.names:
+            self._owners.pop(name, None)
+        channel.names.clear()
+
     def on_frames(self, _connection: Connection, frames: list[bytes]) -> None:
         """Everything that arrived together: to each channel what is its own, together."""
         channels = self._channels
         if len(channels) == 1 and _NOTED.isdisjoint([frame[:1] for frame in frames]):
-            for channel in channels.values():
-                channel.handler(channel, frames)
-                return
+            (alone,) = channels.values()
+            alone.handler(alone, frames)
+            return
         shares: dict[Channel, list[bytes]] = {}
         for frame in frames:
             if frame[:1] == _LEADER:

@@ -19,7 +19,7 @@ DIAL_SECONDS = 2.0  # a host that takes longer is tried again later: meanwhile a
 
 
 class Connector:
-    """Keeps one connection to one server, or a channel of it, as long as `run` runs.
+    """Keeps a channel to one server, as long as `run` runs.
 
     addresses: where servers may be found; `learn` adds more. pool: dials them.
     on_frames: gets every frame of the connection that is current, and of no other.

@@ -32,6 +32,7 @@ from copycat.raft.client.selection import ConnectionStrategy, ServerSelection
 from copycat.raft.client.session import ClientSession
 from copycat.raft.client.states import ClientState, Loss, Recovery
 from copycat.raft.client.submitter import Submitter
+from copycat.raft.protocol.wire import Tag
 from copycat.util.clock import Clock
 from copycat.util.tasks import TaskOwner
 
@@ -42,6 +43,7 @@ EventHandler = Callable[[int, int, list[Any]], object]
 
 PATIENCE_SECONDS_MIN, PATIENCE_SECONDS_MAX = 1.0, 8.0  # an election; whoever needs longer is given twice as much
 CLOSE_SECONDS = 2.0
+_KEEP_ALIVE = int(Tag.KEEP_ALIVE)
 SLEEP_SECONDS_MIN = 0.01  # two clocks are read one after the other: less is not sleep
 
 
@@ -295,7 +297,7 @@ class ClientEngine:
         now = on_loop + self._slept  # if the machine has slept since that was looked at, what is sent counts as older
         if connection is not None and connection.writable:
             frames = session.take_frames(now)
-            if session.may_wait:
+            if len(frames) == 1 and frames[0][0] == _KEEP_ALIVE and session.is_patient:
                 connection.send_some_time(frames[0])
             elif frames:
                 connection.send(frames)

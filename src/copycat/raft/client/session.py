@@ -85,7 +85,6 @@ class ClientSession:
         self.is_ready = False  # this connection's server knows a leader
         self.is_bound = False  # and has confirmed the session
         self.is_leaving = False  # nothing unsent leaves any more
-        self.may_wait = False  # all that was taken last is a keep-alive, of which nothing hangs on a moment
         self.obstacle = ""  # why a leader refused commands, until one is executed
         self.queries = Queries(Backoff(RETRY_SECONDS_MIN, RETRY_SECONDS_MAX, random=random))
         self.keep_alive = KeepAlive(timeout_ms / 1000)
@@ -126,7 +125,6 @@ class ClientSession:
 
     def take_frames(self, now: float) -> list[bytes]:
         """The frames to send now, in order, on the connection last heard from."""
-        self.may_wait = False
         if not self.is_ready:
             return []
         if now >= self._retry_at:
@@ -137,13 +135,11 @@ class ClientSession:
             return frames
         if now >= self.keep_alive.due or (self.events.are_many and not self.keep_alive.is_waiting):
             frames.append(self._keep_alive(now))
-            self.may_wait = self.is_bound and self.keep_alive.timeout >= PATIENT_SECONDS and len(frames) == 1
         if now >= self.events.ask_at:
             frames.append(self.events.ask(self.id, now))
         if self._operations and self._retry_at == inf and not self.is_leaving:
             self._fill_window(frames, now)
         frames += self.queries.take_frames(self.id, self.last_sent, self.floor, now)
-        self.may_wait = self.may_wait and len(frames) == 1
         return frames
 
     @property
@@ -154,6 +150,11 @@ class ClientSession:
         if not self.id:
             return min(self._retry_at, self.queries.retry_at)
         return min(self._retry_at, self.queries.retry_at, self.keep_alive.due, self.events.ask_at)
+
+    @property
+    def is_patient(self) -> bool:
+        """Whether nothing hangs on when, within a moment, a keep-alive leaves."""
+        return self.is_bound and self.keep_alive.timeout >= PATIENT_SECONDS
 
     @property
     def is_waiting(self) -> bool:

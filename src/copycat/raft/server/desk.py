@@ -155,8 +155,10 @@ class Desk:
             frame = urgent
         if self._keep_alives.waiting:
             self._keep_alives.release(client)
-        if tag == _BATCH and self.intake is not None:  # the usual, at a leader
-            self.intake.batch(client, frame)
+        intake = self.intake
+        handler = AS_LEADER.get(tag) if intake is not None else None
+        if intake is not None and handler is not None:  # the usual, at a leader
+            handler(intake, client, frame)
             self._driver.wake()
         else:
             self._handle(client, frame)
@@ -419,7 +421,7 @@ def _nothing(_desk: Desk, _intake: Intake, _outcome: Outcome) -> None:
 
 
 _LEADER_TAG = bytes([Tag.LEADER])
-_KEEP_ALIVE, _BATCH = int(Tag.KEEP_ALIVE), int(Tag.BATCH)  # at hand, for every frame asks
+_KEEP_ALIVE = int(Tag.KEEP_ALIVE)  # at hand, for every frame asks
 
 AS_LEADER: dict[int, Callable[[Intake, Origin, bytes], None]] = {
     Tag.BATCH: Intake.batch,
