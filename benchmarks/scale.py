@@ -21,8 +21,8 @@ TINY_STEPS: Steps = {"keys": (20,), "sessions": (2,), "resources": (3,)}
 IN_FLIGHT = 1024
 KEYS_OF_EACH = 100  # where many resources share the load
 SNAPSHOT = (
-    "To write a million keys calls for a snapshot, so one is being taken in most windows with so many; it is that which "
-    "is measured there, and not what a key costs."
+    "To write a million keys calls for a snapshot, so one is being taken in most windows with so many; it is that "
+    "which is measured there, and not what a key costs."
 )
 
 MEMORY = Column("mib", "MiB, largest server", 1)
